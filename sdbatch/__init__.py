@@ -1,0 +1,1 @@
+"""sdbatch turns manifests of prompts into datasets of pictures."""

@@ -1,0 +1,1 @@
+"""Reads a dataset and says what is true."""

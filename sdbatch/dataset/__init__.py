@@ -1,0 +1,1 @@
+"""Files out: what a finished picture looks like on disk."""

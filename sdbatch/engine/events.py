@@ -1,0 +1,210 @@
+"""What workers and engines say to one another.
+
+Leases go down, events come up: plain data of a few hundred bytes, one per shard or
+pulse, never per picture. Picture bytes go from a worker straight to storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sdbatch.records import RenderEnv, Shard
+
+CARE_NORMAL, CARE_PARTS, CARE_ALONE = 0, 1, 2
+"""How carefully a shard is drawn after deaths: as usual; a part after every few
+pictures; one picture at a time, a part after each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Permission to draw a shard. It is no lock: the commit record alone decides.
+
+    Attributes:
+        attempt: From 1, how often this shard has been leased in this run.
+        care: One of `CARE_NORMAL`, `CARE_PARTS`, `CARE_ALONE`.
+        give_up_first: The first picture not yet finished has killed its process twice
+            while alone: it is written down as failed.
+    """
+
+    shard: Shard
+    attempt: int
+    care: int = CARE_NORMAL
+    give_up_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker holds a loaded model and sees the output.
+
+    Attributes:
+        worker: Name given by the engine (`w0`, `w1`, ...).
+        node: Host it runs on.
+        lanes: L per picture size it can run.
+        load_seconds: From start of loading to ready.
+    """
+
+    worker: str
+    node: str
+    env: RenderEnv
+    lanes: Mapping[str, int]
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A worker is alive: what it holds, every few seconds.
+
+    Attributes:
+        finished: Pictures finished (drawn or failed) in each open shard.
+        in_flight: Pictures in lanes.
+        phase: What it does now: `waiting`, `drawing`, `writing`.
+    """
+
+    worker: str
+    finished: Mapping[int, int]
+    in_flight: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard is committed, by this attempt (`won`) or by another.
+
+    The counts are those of the standing commit record.
+    """
+
+    worker: str
+    shard_id: int
+    won: bool
+    success: int
+    failed: int
+    filtered: int
+    row_steps: int
+    lane_steps: int
+    lane_slots: int
+    phase_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFailed:
+    """An attempt at a shard ended without a commit.
+
+    Attributes:
+        exit_code: That of the error (`errors.py`), used when attempts run out.
+        retryable: Whether another attempt can help.
+        worker_unfit: The worker cannot go on (broken device, second out-of-memory): replace it.
+    """
+
+    worker: str
+    shard_id: int
+    error_type: str
+    message: str
+    exit_code: int
+    retryable: bool
+    worker_unfit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReturned:
+    """A drained worker gives a shard back; what was finished stands in a part."""
+
+    worker: str
+    shard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker's process is gone.
+
+    Attributes:
+        init_failed: It died or raised while starting or loading.
+        preempted: Its node was taken away: counts against no row.
+        message: One line for a person.
+    """
+
+    worker: str
+    init_failed: bool
+    preempted: bool
+    message: str
+    exit_code: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A signal or a limit asks for an orderly end."""
+
+    reason: str
+
+
+Event = WorkerReady | Pulse | ShardDone | ShardFailed | LeaseReturned | WorkerDied | StopRequested
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Create a worker and load the model there."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Hand a lease to a worker."""
+
+    worker: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Ask a worker to finish what is in flight, store a part and return its leases."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker's process at once."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to decide.
+
+    Attributes:
+        exit_code: 0 when every shard is committed, 75 stopped early, 3 or 5 as the error says.
+        reason: One line; empty when all is done.
+    """
+
+    exit_code: int
+    reason: str
+
+
+Command = StartWorker | Assign | Drain | Kill | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, for people.
+
+    Attributes:
+        images: Planned pictures.
+        done: Pictures in committed shards, earlier runs included.
+        finished: Pictures drawn in shards still open.
+        failed: Failed pictures in committed shards.
+        workers_up: Workers that are ready.
+        workers_wanted: Workers the run asked for.
+    """
+
+    images: int
+    done: int
+    finished: int
+    failed: int
+    shards: int
+    shards_done: int
+    workers_up: int
+    workers_wanted: int
+    in_flight: int

@@ -1,0 +1,218 @@
+"""Everything sdbatch raises on purpose, in four arms by who must act.
+
+    SdbatchError
+    ├── InputError            the user: a manifest, a flag, a job file, a model name      exit 2
+    │   ├── ManifestError         a row cannot be rendered as written
+    │   ├── ManifestRowsError     several rows cannot
+    │   ├── JobError              an unknown key or an impossible value
+    │   ├── ModelError            the model is not there or not what it claims to be
+    │   └── PlanChangedError      the folder holds another job
+    ├── StorageError          the bucket or disk                                          exit 3
+    │   ├── ObjectNotFoundError   a key that should be there is not
+    │   ├── CommitUnknownError    a write whose outcome nobody knows: nothing is deleted
+    │   ├── DamagedError          bytes differ from what their record says
+    │   └── StoreNotSharedError   a worker does not see the output
+    ├── RenderError           the model or the device                                     exit 4
+    │   ├── DeviceMemoryError     out of memory
+    │   ├── NonFiniteError        NaN or infinity in latents
+    │   └── SchedulerNotLinearError   a scheduler that is no table
+    └── EngineError           the cluster                                                 exit 5
+        ├── NoWorkersError        no worker came up in time
+        ├── WorkerInitError       workers come up and die while loading
+        └── LeaseHeldError        another driver is at work on this folder
+
+Facts are attributes; the text says where, what is wrong and what would be right,
+in one line. Every constructor hands all of its arguments to `Exception`, or an
+instance would not survive pickling on its way out of a Ray actor.
+"""
+
+from __future__ import annotations
+
+
+class SdbatchError(Exception):
+    """Root of the tree; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+    retryable = False
+
+
+class InputError(SdbatchError):
+    """The user must act: nothing was written."""
+
+    exit_code = 2
+
+
+class ManifestError(InputError):
+    """A manifest row, or the manifest itself, cannot be rendered as written.
+
+    Attributes:
+        file: Manifest file as the user named it.
+        row: Position in the manifest, from 0; -1 when the whole file is meant.
+        column: Column at fault; empty when the whole row or file is meant.
+        value: Offending value, as text; empty when there is none to show.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, file: str, row: int, column: str, value: str, reason: str) -> None:
+        super().__init__(file, row, column, value, reason)
+        self.file, self.row, self.column = file, row, column
+        self.value, self.reason = value, reason
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.row >= 0:
+            place += f", row {self.row}"
+        if self.column:
+            place += f", column '{self.column}'"
+        shown = f"{self.value}: " if self.value else ""
+        return f"{place}: {shown}{self.reason}"
+
+
+class ManifestRowsError(InputError):
+    """Several rows cannot be rendered: the first ones named, all counted."""
+
+    def __init__(self, problems: tuple[ManifestError, ...], total: int) -> None:
+        super().__init__(problems, total)
+        self.problems, self.total = problems, total
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems]
+        if self.total > len(lines):
+            lines.append(f"... and {self.total - len(lines):,} more")
+        return "\n".join(lines)
+
+
+class JobError(InputError):
+    """A job key or flag is unknown or has an impossible value."""
+
+
+class ModelError(InputError):
+    """The model cannot be found, or is not what its name promises."""
+
+
+class PlanChangedError(InputError):
+    """The output folder holds another job.
+
+    Attributes:
+        output: The folder.
+        changes: (setting, was, now) for each explicit difference.
+    """
+
+    def __init__(self, output: str, changes: tuple[tuple[str, str, str], ...]) -> None:
+        super().__init__(output, changes)
+        self.output, self.changes = output, changes
+
+    def __str__(self) -> str:
+        table = "; ".join(f"{name}: was {was}, now {now}" for name, was, now in self.changes)
+        return (
+            f"{self.output} holds another job ({table}): "
+            "drop these options to resume it, or name another output folder"
+        )
+
+
+class StorageError(SdbatchError):
+    """The bucket or disk must be looked at; the run is resumable."""
+
+    exit_code = 3
+    retryable = True
+
+
+class ObjectNotFoundError(StorageError):
+    """No object at that key."""
+
+    retryable = False
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.key}: no such object"
+
+
+class CommitUnknownError(StorageError):
+    """Whether a create-once write landed is unknown; nothing may be deleted."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"{self.key}: outcome of the write unknown ({self.reason}); run the command again"
+
+
+class DamagedError(StorageError):
+    """Bytes in storage differ from what was written there."""
+
+    retryable = False
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"{self.key}: damaged, {self.reason}"
+
+
+class StoreNotSharedError(StorageError):
+    """A worker writes somewhere the driver cannot see."""
+
+    retryable = False
+
+    def __init__(self, node: str, url: str) -> None:
+        super().__init__(node, url)
+        self.node, self.url = node, url
+
+    def __str__(self) -> str:
+        return f"node {self.node} does not see {self.url}: use a shared folder or an object store"
+
+
+class RenderError(SdbatchError):
+    """The model or the device must be looked at."""
+
+    exit_code = 4
+
+
+class DeviceMemoryError(RenderError):
+    """The device has no memory left for a pass."""
+
+    retryable = True
+
+
+class NonFiniteError(RenderError):
+    """NaN or infinity where a picture should be."""
+
+
+class SchedulerNotLinearError(RenderError):
+    """A scheduler whose update is not linear in state, output and noise.
+
+    Attributes:
+        scheduler: Its class name.
+        residual: Largest relative error of the best table; inf when none was found.
+        reason: Which check refused it.
+    """
+
+    def __init__(self, scheduler: str, residual: float, reason: str) -> None:
+        super().__init__(scheduler, residual, reason)
+        self.scheduler, self.residual, self.reason = scheduler, residual, reason
+
+    def __str__(self) -> str:
+        return f"{self.scheduler} is no table ({self.reason}, residual {self.residual:.1e})"
+
+
+class EngineError(SdbatchError):
+    """The cluster must be looked at; the run is resumable."""
+
+    exit_code = 5
+
+
+class NoWorkersError(EngineError):
+    """No worker came up within the time allowed."""
+
+
+class WorkerInitError(EngineError):
+    """Workers start and fail before they can draw."""
+
+
+class LeaseHeldError(EngineError):
+    """Another driver is at work on this output."""

@@ -1,0 +1,209 @@
+"""A job: everything a person can ask of a run, in one checked tree.
+
+The keys are frozen: a job file written today is read by every later version. Unknown
+keys are refused with the nearest known name. Layers (job file, `--set`, flags) are
+merged key by key; `Asked.sources` remembers which layer spoke last, because on a
+resume only what was said explicitly may contradict what stands in the folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sdbatch.errors import JobError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ENGINES = ("auto", "ray", "inline")
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Tolerance = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%?$")]
+
+
+class Keys(BaseModel):
+    """A level of the tree: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Defaults(Keys):
+    """Settings for rows that do not say otherwise; null leaves them to the model."""
+
+    negative_prompt: str | None = None
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    num_inference_steps: PositiveInt | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    scheduler: str | None = None
+    scheduler_config: dict[str, Any] | None = None
+    num_images_per_prompt: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class Image(Keys):
+    """How pictures are encoded."""
+
+    format: Literal["png"] = "png"
+    png_level: Annotated[int, Field(ge=0, le=9)] = 1
+    png_strategy: Annotated[int, Field(ge=0, le=4)] = 3
+
+
+class Render(Keys):
+    """How pictures are drawn."""
+
+    batch_size: PositiveInt | Auto = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    cpu_threads: PositiveInt = 1
+
+
+class Shards(Keys):
+    """How rows are cut."""
+
+    size: PositiveInt | Auto = "auto"
+
+
+class Workers(Keys):
+    """How many processes draw; each holds one GPU, or `cpu_threads` threads."""
+
+    max: PositiveInt | Auto = "auto"
+    wait_s: Annotated[float, Field(gt=0)] = 1800.0
+
+
+class Failures(Keys):
+    """How many failed rows a run may have: a number, or a share of its pictures (`1%`)."""
+
+    allow: Tolerance = "0"
+    stop_after: Tolerance | None = None
+
+
+class Job(Keys):
+    """A whole job. Positional arguments and flags override its keys."""
+
+    manifest: str | None = None
+    output: str | None = None
+    model: str = "shapes"
+    defaults: Defaults = Defaults()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    limit: PositiveInt | None = None
+    image: Image = Image()
+    render: Render = Render()
+    shards: Shards = Shards()
+    workers: Workers = Workers()
+    engine: Literal["auto", "ray", "inline"] = "auto"
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 60.0
+    retries: Annotated[int, Field(ge=0)] = 3
+    failures: Failures = Failures()
+    storage: dict[str, Any] = {}
+
+
+RESERVED = {
+    "adapters": "this version draws without adapters",
+    "inputs": "this version takes no input pictures",
+    "schedule": "this version starts runs by hand only",
+    "on_finish": "this version ends with the run",
+    "render.compile": "this version draws without compilation",
+    "workers.min": "this version starts with whatever workers are up",
+}
+"""Keys of the frozen tree that this version knows and cannot honour: refused, never ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A checked job and who said what.
+
+    Attributes:
+        job: All layers merged.
+        sources: Dotted key to the layer that set it (`--steps`, `job file night.yaml`);
+            keys that nobody set are absent.
+    """
+
+    job: Job
+    sources: Mapping[str, str]
+
+    def value(self, key: str) -> Any:
+        """The value under a dotted key."""
+        node: Any = self.job
+        for part in key.split("."):
+            node = getattr(node, part)
+        return node
+
+
+def ask(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Asked:
+    """Merge layers of dotted or nested keys, later ones winning, and check the result.
+
+    Args:
+        layers: (name of the layer as messages show it, its keys).
+
+    Raises:
+        JobError: A key is unknown (the nearest known one is named) or a value impossible.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, layer in layers:
+        for key, value in flatten(layer):
+            if key in RESERVED:
+                raise JobError(f"{name}: {key}: {RESERVED[key]}, leave the key out")
+            if key not in KEYS:
+                raise JobError(f"{name}: unknown key '{key}'{nearest(key, KEYS)}")
+            values[key] = value
+            sources[key] = name
+    try:
+        return Asked(Job.model_validate(_nest(values)), sources)
+    except ValidationError as error:
+        raise JobError("; ".join(_lines(error, sources))) from error
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) for every leaf; free-form keys (`storage`) stay whole."""
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping) and dotted not in KEYS and dotted not in RESERVED:
+            yield from flatten(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def nearest(word: str, known: Sequence[str] | frozenset[str]) -> str:
+    """`, did you mean 'x'?` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _dotted(level: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in level.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _dotted(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for dotted, value in values.items():
+        *parents, leaf = dotted.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _lines(error: ValidationError, sources: Mapping[str, str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for fault in error.errors(include_url=False):
+        key = next(
+            (k for k in KEYS if k.split(".") == [str(p) for p in fault["loc"]][: k.count(".") + 1]),
+            ".".join(str(part) for part in fault["loc"]),
+        )
+        if key not in seen:
+            seen.add(key)
+            message = fault["msg"][0].lower() + fault["msg"][1:]
+            yield f"{sources.get(key, 'job')}: {key}: {message}, got {fault['input']!r}"
+
+
+KEYS = frozenset(_dotted(Job))
+"""Every dotted key a job file or `--set` may hold."""

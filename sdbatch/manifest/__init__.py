@@ -1,0 +1,1 @@
+"""Prompts in: what a manifest may hold, how it is read, frozen and checked."""

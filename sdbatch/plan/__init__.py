@@ -1,0 +1,1 @@
+"""Pure decisions: no torch, no ray, no I/O."""

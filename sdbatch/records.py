@@ -1,0 +1,350 @@
+"""The nouns of the house: read this first.
+
+Plain frozen dataclasses that every floor may pass along, so that no floor needs to
+import another for its words. They hold facts and no behaviour beyond reading them;
+torch, ray, Arrow and the clock are unknown here.
+
+A *manifest row* asks for one or more pictures. A `RenderRow` is one picture to draw,
+with every setting resolved. It comes back as a `RenderedImage` or a `RowFailure`;
+a *shard* is the set of manifest rows whose pictures are committed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ImageId = tuple[int, int]
+"""(row_index, image_index): what a picture is called everywhere."""
+
+
+def image_key(row_index: int, image_index: int, run: str = "main") -> str:
+    """`{row_index:09d}_{image_index:03d}`; pictures of an appended run carry its name before it."""
+    key = f"{row_index:09d}_{image_index:03d}"
+    return key if run == "main" else f"{run}-{key}"
+
+
+def size_name(width_px: int, height_px: int) -> str:
+    """`WxH`, the name under which a picture size stands in plans and tables."""
+    return f"{width_px}x{height_px}"
+
+
+class RowStatus(StrEnum):
+    """How a planned picture ends; there is no fourth way."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """One Parquet file as it stood when the plan was made.
+
+    Attributes:
+        url: Where a worker reads it.
+        num_rows: Rows, from the footer.
+        size_bytes: Size of the whole file.
+        footer_sha256: Hash of the footer bytes; a lease carries it, a mismatch ends the run.
+        etag: The store's own tag, empty on local disks.
+    """
+
+    url: str
+    num_rows: int
+    size_bytes: int
+    footer_sha256: str
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRef:
+    """The prompts of a run: files in a fixed order, identified by hash.
+
+    Attributes:
+        name: The manifest as the user named it, for messages.
+        files: Files in row order.
+        identity: Hash over names, sizes, footers and tags (or content, for tables).
+    """
+
+    name: str
+    files: tuple[ManifestFile, ...]
+    identity: str
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all files together."""
+        return sum(file.num_rows for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Manifest rows that are rendered, committed and retried as one.
+
+    A shard lies inside the window `[first_row, end_row)`. Where all rows of a run share
+    one picture size it is the whole window; otherwise it is rows `skip` to
+    `skip + num_rows` of those rows of the window whose group is `group`.
+
+    Attributes:
+        shard_id: From 0; five digits in names.
+        group: Picture size as `WxH`; empty when the window is not divided.
+        num_rows: Manifest rows in it.
+        num_images: Pictures in it; at least `num_rows`.
+        cost: Estimated work, in model calls times lanes times pixels.
+    """
+
+    shard_id: int
+    first_row: int
+    end_row: int
+    group: str
+    skip: int
+    num_rows: int
+    num_images: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowDefaults:
+    """Settings for rows that do not say otherwise; diffusers' names, sizes in pixels."""
+
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    scheduler_config: str
+    num_images_per_prompt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRow:
+    """One picture to draw, every setting resolved.
+
+    Attributes:
+        row_index: Position of its row in the manifest, from 0.
+        image_index: Which picture of that row, from 0.
+        row_id: The manifest's `id`, or the row's content hash.
+        negative_prompt: Empty string means none.
+        seed: Of the initial latents and of every later draw; 0 <= seed < 2**63.
+        width_px: Picture width; a multiple of the model's step.
+        height_px: Picture height; likewise.
+        guidance_scale: 1.0 or less turns classifier-free guidance off.
+        scheduler: diffusers class name.
+        scheduler_config: JSON object of overrides for `from_config`; empty for none.
+        row_hash: Fingerprint of the resolved request, `plan/fingerprint.py`.
+    """
+
+    row_index: int
+    image_index: int
+    row_id: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width_px: int
+    height_px: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    scheduler_config: str = ""
+    row_hash: str = ""
+
+    @property
+    def image_id(self) -> ImageId:
+        """(row_index, image_index)."""
+        return (self.row_index, self.image_index)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the row takes two lanes (conditional and unconditional)."""
+        return self.guidance_scale > 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedImage:
+    """A finished picture.
+
+    Attributes:
+        pixels: uint8 `[H, W, 3]`, RGB.
+        num_lanes: L of the passes that drew it.
+        prompt_truncated: The prompt was longer than the text encoder takes.
+        latency_ms: Wall time from its first pass to its pixels.
+    """
+
+    row: RenderRow
+    pixels: NDArray[np.uint8]
+    num_lanes: int
+    prompt_truncated: bool
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A picture that cannot be drawn, with the reason."""
+
+    row: RenderRow
+    error_type: str
+    error_message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a plan must know of a model, read from its folder without torch.
+
+    Attributes:
+        name: As the user gave it.
+        path: Local folder, or `fake:...`.
+        revision: Hash over its files, or the hub's commit.
+        pipeline_class: From `model_index.json`.
+        defaults: Settings of rows that say nothing; each has its source in `sources`.
+        sources: Setting name to where its default comes from, for `plan`.
+        size_multiple_px: Width and height must be multiples of this.
+        num_train_timesteps: Most steps a row may ask for.
+        size_bytes: Weights on disk.
+        words: Words a small closed-world model was trained on; empty for open models.
+    """
+
+    name: str
+    path: str
+    revision: str
+    pipeline_class: str
+    defaults: RowDefaults
+    sources: Mapping[str, str]
+    size_multiple_px: int
+    num_train_timesteps: int
+    size_bytes: int
+    words: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSpec:
+    """What a worker must know to load a model and draw with it.
+
+    Attributes:
+        model: Name as the user gave it.
+        model_path: Folder the weights are read from; `fake:...` draws without torch.
+        model_revision: Hash or commit the weights must have.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto` until a worker has chosen.
+        lanes: L per picture size (`WxH`); empty until a worker has chosen.
+        cpu_threads: Threads of one worker on a CPU.
+    """
+
+    model: str
+    model_path: str
+    model_revision: str
+    dtype: str
+    lanes: Mapping[str, int]
+    cpu_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderEnv:
+    """What a renderer runs on: recorded with every picture, a difference only warns.
+
+    Attributes:
+        device: `cpu`, `cuda`, ...
+        device_name: As its maker calls it.
+        dtype: What `auto` became.
+        pipeline_class: From `model_index.json`.
+        kernels: What else decides pixels: threads, instruction set, library versions.
+    """
+
+    device: str
+    device_name: str
+    dtype: str
+    pipeline_class: str
+    torch_version: str
+    diffusers_version: str
+    kernels: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """How pictures are encoded."""
+
+    format: str = "png"
+    png_level: int = 1
+    png_strategy: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything a worker is told about a run; plain data, below 50 KB.
+
+    Attributes:
+        plan_id: Fingerprint of all resolved decisions.
+        output: URL of the dataset's root.
+        storage: fsspec options without secrets.
+        run: `main`, or the name of an appended run.
+        num_shards: The count that stands in file names.
+        seed: Job seed, from which rows without their own seed derive one.
+        hash_rows: Row identity comes from content (False: from `row_index`, `--no-check`).
+        occurrences_key: Object with the repeat numbers of equal rows; empty when all differ.
+        schema_key: Object with the frozen Arrow schema of `data/`.
+    """
+
+    plan_id: str
+    output: str
+    storage: Mapping[str, Any]
+    run: str
+    num_shards: int
+    manifest: ManifestRef
+    defaults: RowDefaults
+    seed: int
+    hash_rows: bool
+    occurrences_key: str
+    schema_key: str
+    render: RenderSpec
+    image: ImageSpec
+    checkpoint_every_s: float
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One stored file of a shard."""
+
+    key: str
+    num_rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What one attempt made of a shard: the facts of its commit record.
+
+    Attributes:
+        images_sha256: Hash over the ordered picture keys and their ends.
+        errors: Error type to count.
+        phase_seconds: load, text_encode, denoise, decode, image_encode, write.
+        row_steps: Table steps of finished rows; a guidance pair counts once.
+        lane_steps: Real lanes times passes; padding never counts.
+        lane_slots: All lanes times passes: occupancy = lane_steps / lane_slots.
+    """
+
+    shard_id: int
+    attempt: str
+    data: DataFile
+    metadata: DataFile
+    errors_file: DataFile | None
+    num_rows: int
+    success: int
+    failed: int
+    filtered: int
+    images_sha256: str
+    errors: Mapping[str, int]
+    started_at: str
+    finished_at: str
+    phase_seconds: Mapping[str, float]
+    row_steps: int
+    lane_steps: int
+    lane_slots: int
+    worker: str
+    device_name: str
+    attempts: int

@@ -1,0 +1,1 @@
+"""How one model family fills the three rooms."""

@@ -1,0 +1,1 @@
+"""Durable bytes: stores, create-once records, leases."""
