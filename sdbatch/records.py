@@ -34,6 +34,10 @@ def size_name(width_px: int, height_px: int) -> str:
     return f"{width_px}x{height_px}"
 
 
+ANY_SIZE = "*"
+"""Stands in a table of lanes for every picture size that it does not name."""
+
+
 class RowStatus(StrEnum):
     """How a planned picture ends; there is no fourth way."""
 

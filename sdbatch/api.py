@@ -1,0 +1,285 @@
+"""The doors of the house for Python: what the command line calls too.
+
+    from sdbatch import render, plan, open_dataset, load_model
+
+    summary = render("prompts.parquet", "out/night", num_inference_steps=20)
+    model = load_model()
+    for image in model.stream([{"prompt": "a red circle", "seed": 7}]):
+        image.pixels                     # uint8 [H, W, 3]
+
+Every function raises errors of `sdbatch.errors` and never ends the process. Nothing needs
+a main guard, and signal handlers are set only while `render` runs in the main thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdbatch.audit.gc import collect_orphans
+from sdbatch.audit.report import Report as VerifyReport
+from sdbatch.audit.status import Status, read_status
+from sdbatch.audit.verify import verify as verify_dataset
+from sdbatch.engine import job_folder
+from sdbatch.engine.events import Progress
+from sdbatch.engine.plan_report import PlanReport, report_on
+from sdbatch.engine.prepare import Prepared, limits_of, prepare
+from sdbatch.engine.publish import publish
+from sdbatch.engine.request import layers, own_folder, source_of
+from sdbatch.engine.run import Reporter, Run, RunOptions
+from sdbatch.engine.summary import Summary
+from sdbatch.errors import InputError
+from sdbatch.job import Asked, ask
+from sdbatch.records import ANY_SIZE, RenderSpec
+from sdbatch.render.loading import load_renderer
+from sdbatch.render.model import Model
+from sdbatch.render.model_facts import find_model
+from sdbatch.storage.commit import CommitRecord, RunFolder
+from sdbatch.storage.store import Store, open_store
+
+Table: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | Any
+"""A path or URL, or rows in memory: dicts, Arrow, pandas, a Hugging Face dataset."""
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `render` and `plan`; each is a flag of the command line.
+
+    What is left out is decided by the job file, the model, or the default, in that order.
+    """
+
+    prompt: Sequence[str]
+    model: str
+    job: str
+    num_inference_steps: int
+    guidance_scale: float
+    size: str
+    scheduler: str
+    negative_prompt: str
+    num_images_per_prompt: int
+    seed: int
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    engine: Literal["auto", "ray", "inline"]
+    workers: int | Literal["auto"]
+    address: str
+    shard_size: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
+    limit: int
+    settings: Sequence[str] | Mapping[str, Any]
+    check: bool
+
+
+class RenderOptions(Options, total=False):
+    """Keyword arguments of `render` alone."""
+
+    wait_for_workers: str
+    gc: bool
+    dashboard: bool
+
+
+def render(
+    manifest: Table | None = None,
+    out: str | Path | None = None,
+    *,
+    report: Reporter | None = None,
+    **options: Unpack[RenderOptions],
+) -> Summary:
+    """Draw a manifest into a dataset; the same call on the same output resumes.
+
+    Args:
+        manifest: Path or URL of Parquet, or rows in memory; None with `prompt` or a job file.
+        out: Folder or URL of the dataset; None takes the job file's, or a folder of its own
+            for `prompt`.
+        report: Told how it goes; None is silent.
+        options: See `RenderOptions`.
+
+    Returns:
+        What it came to; `exit_code` is 0 all done, 4 rows failed, 75 stopped early.
+
+    Raises:
+        InputError: The manifest, a row, an option or the folder cannot be used; nothing was
+            written.
+        StorageError: The output failed; the run is resumable.
+        EngineError: No worker came up, or another driver is at work; resumable.
+    """
+    talk = report or _Silent()
+    with ExitStack() as keep:
+        prepared = _prepare(manifest, out, options, keep)
+        for note in prepared.notes:
+            talk.note(note)
+        run = Run(prepared, _run_options(prepared.asked, options), talk)
+        summary = run.execute()
+        if run.newly_finished:
+            summary = _finish(prepared.store, summary, options.get("gc", True))
+        _say_where(summary, talk)
+    return summary
+
+
+def plan(
+    manifest: Table | None = None, out: str | Path | None = None, **options: Unpack[Options]
+) -> PlanReport:
+    """What `render` with the same arguments would do; draws and writes nothing.
+
+    Raises:
+        InputError: As `render` would.
+    """
+    with ExitStack() as keep:
+        nowhere = keep.enter_context(TemporaryDirectory(prefix="sdbatch-plan-"))
+        prepared = _prepare(manifest, out, options, keep, instead_of_output=nowhere)
+        return report_on(prepared, prepared.asked.value("output") or "")
+
+
+def load_model(
+    name: str = "shapes",
+    *,
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    cpu_threads: int = 1,
+) -> Model:
+    """Load a model into this process, for pictures without files and without Ray.
+
+    Args:
+        name: Model name, folder or hub id.
+        dtype: Number type of the model.
+        batch_size: Lanes of a pass, for every picture size; None chooses by device.
+        cpu_threads: Threads on a CPU. Equal settings give equal pixels.
+
+    Raises:
+        ModelError: The model cannot be found or drawn with.
+    """
+    facts = find_model(name)
+    lanes = {ANY_SIZE: batch_size} if batch_size else {}
+    spec = RenderSpec(name, facts.path, facts.revision, dtype, lanes, cpu_threads)
+    return Model(facts, load_renderer(spec, ()), limits_of(facts))
+
+
+def open_dataset(url: str | Path) -> Dataset:
+    """A rendered dataset, or one that is being rendered; needs neither torch nor Ray."""
+    return Dataset(open_store(url))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one can ask of a dataset without a cluster."""
+
+    store: Store
+
+    def status(self) -> Status:
+        """How its run stands.
+
+        Raises:
+            InputError: There is no run.
+        """
+        return read_status(self.store)
+
+    def verify(self, level: int = 1) -> VerifyReport:
+        """Check it against its records, from counts (0) to every picture (3)."""
+        return verify_dataset(self.store, level=level)
+
+    def files(self) -> list[str]:
+        """Paths or URLs of the committed files of `data/`, in row order."""
+        return [self.store.join(record.result.data.key) for record in self._records()]
+
+    def to_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of all committed pictures, without the pictures unless `image` is asked for."""
+        return self._read("data" if columns and "image" in columns else "metadata", columns)
+
+    def errors(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows that failed, with type, message and traceback."""
+        return self._read("errors", columns)
+
+    def collect_orphans(self, *, dry_run: bool = False) -> list[str]:
+        """Delete files that no record of the finished run names; returns their keys.
+
+        Raises:
+            InputError: The run is not finished.
+        """
+        return collect_orphans(self.store, dry_run=dry_run)
+
+    def _records(self) -> Iterator[CommitRecord]:
+        return RunFolder(self.store).records()
+
+    def _read(self, kind: str, columns: Sequence[str] | None) -> pa.Table:
+        tables = []
+        for record in self._records():
+            for of, file in record.files:
+                if of == kind:
+                    with self.store.open(file.key) as opened:
+                        tables.append(pq.read_table(opened, columns=columns))
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+
+def positionals(
+    manifest: str | None, out: str | None, prompt: Sequence[str]
+) -> tuple[str | None, str | None]:
+    """What the command line's one or two places mean: with prompts the only one is OUT.
+
+    Raises:
+        InputError: There is a manifest beside prompts.
+    """
+    if not prompt:
+        return manifest, out
+    if manifest and out:
+        raise InputError(f"{manifest}: give either a manifest or --prompt, not both")
+    return None, manifest or out
+
+
+class _Silent:
+    def note(self, line: str) -> None:
+        """Drop it."""
+
+    def progress(self, progress: Progress) -> None:
+        """Drop it."""
+
+
+def _prepare(
+    manifest: Table | None,
+    out: str | Path | None,
+    options: Mapping[str, Any],
+    keep: ExitStack,
+    instead_of_output: str = "",
+) -> Prepared:
+    asked = ask(layers(manifest, out, options))
+    source = source_of(manifest, options.get("prompt") or (), asked)
+    folder = asked.value("output") or instead_of_output or own_folder(source)
+    store = open_store(folder, asked.value("storage"))
+    return prepare(asked, source, store, keep, check=options.get("check", True))
+
+
+def _run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:
+    workers = asked.value("workers.max")
+    return RunOptions(
+        engine=asked.value("engine"),
+        address=options.get("address"),
+        workers=None if workers == "auto" else workers,
+        wait_s=asked.value("workers.wait_s"),
+        dashboard=options.get("dashboard", False),
+    )
+
+
+def _finish(store: Store, summary: Summary, collect: bool) -> Summary:
+    """Collect what no record names, then write card and preview."""
+    if collect:
+        collect_orphans(store)
+    stored = job_folder.read(store, "main")
+    preview = publish(store, "main", stored, collected=collect) if stored else ""
+    return replace(summary, preview=preview)
+
+
+def _say_where(summary: Summary, talk: Reporter) -> None:
+    rate = f", {summary.images_per_s:.2f} images/s" if summary.images_per_s else ""
+    talk.note(
+        f"{summary.done:,} of {summary.images:,} images done ({summary.success:,} success, "
+        f"{summary.failed:,} failed){rate}, {summary.seconds:.1f} s in all"
+    )
+    talk.note(f"dataset: {summary.output}")
+    if summary.preview:
+        talk.note(f"look at: {summary.preview}")
+    if summary.reason:
+        talk.note(f"ended early: {summary.reason}; the same command resumes")

@@ -1,0 +1,112 @@
+"""The door: finds the command, runs it, and alone turns errors into exit codes.
+
+Commands are imported when they are called, so that help answers at once and the
+commands that only look at storage never load torch or Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from sdbatch.errors import SdbatchError
+
+GROUPS = ("Draw", "Look", "Keep", "Cluster")
+COMMANDS = {
+    "render": ("Draw", "Draw a manifest of prompts into a dataset; run it again to resume."),
+    "plan": ("Draw", "Say what a run would do, and draw nothing."),
+    "status": ("Look", "Counts, rate, finish time and failures of a run, from storage alone."),
+    "verify": ("Keep", "Check a dataset against its records, from counts to single pixels."),
+    "gc": ("Keep", "Delete files of a finished run that no record names."),
+}
+"""Command to (group, one line); the module of the same name holds it."""
+
+EXAMPLES = """\
+\b
+Examples:
+  sdbatch render --prompt "a small red circle on a blue background" out/first
+  sdbatch render manifests/shapes.parquet out/shapes
+  sdbatch status out/shapes
+"""
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0 all rows done        2 input or configuration   4 rows failed
+  1 internal error       3 storage or damaged       5 engine, cluster or lease
+  75 stopped early or unfinished: the same command resumes
+"""
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the groups."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sdbatch.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, with the nearest name on a miss."""
+        from sdbatch.job import nearest  # pydantic stays out of --help
+
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise click.UsageError(f"no command '{args[0]}'{nearest(args[0], list(COMMANDS))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their groups, without importing them."""
+        for group in GROUPS:
+            rows = [(name, line) for name, (of, line) in COMMANDS.items() if of == group]
+            if rows:
+                with formatter.section(group):
+                    formatter.write_dl(rows)
+
+
+@click.command(cls=LazyCommands, help=EXAMPLES, epilog=EXIT_CODES, no_args_is_help=True)
+@click.version_option(version("sdbatch"), prog_name="sdbatch", message="%(prog)s %(version)s")
+@click.pass_context
+def sdbatch(ctx: click.Context) -> None:
+    """Turn manifests of prompts into datasets of pictures."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code of `EXIT_CODES`."""
+    try:
+        code = sdbatch.main(args=argv, prog_name="sdbatch", standalone_mode=False)
+    except SdbatchError as error:
+        click.echo(f"sdbatch: {error}", err=True)
+        code = error.exit_code
+    except click.UsageError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("sdbatch: interrupted", err=True)
+        code = 75
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

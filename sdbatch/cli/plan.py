@@ -1,0 +1,29 @@
+"""`sdbatch plan`: what a run would do, each setting with its source."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from sdbatch import api
+from sdbatch.cli.options import given, run_options
+
+
+@click.command()
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan for machines.")
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **_: Any) -> int:
+    """Say what drawing MANIFEST into OUT would do; OUT may be left out. Draws nothing."""
+    options = {name: value for name, value in given(ctx).items() if name != "as_json"}
+    manifest, out = options.pop("manifest", None), options.pop("out", None)
+    if options.get("prompt"):
+        manifest, out = api.positionals(manifest, out, options["prompt"])
+    if manifest == "-":
+        manifest, options["prompt"] = None, [line.rstrip("\r\n") for line in sys.stdin]
+    report = api.plan(manifest, out, **options)
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.describe())
+    return 0

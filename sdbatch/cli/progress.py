@@ -1,0 +1,151 @@
+"""How a run shows itself: a bar on a terminal, a plain line every few seconds elsewhere.
+
+All of it goes to stderr, so that stdout stays free for `--json`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from sdbatch.engine.events import Progress
+from sdbatch.engine.run import Reporter
+
+PLAIN_EVERY_S = 5.0
+RATE_WINDOW_S = 30.0
+
+
+class Rate:
+    """Pictures a second over the last half minute, from cumulative counts."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._points: list[tuple[float, int]] = []
+
+    def add(self, done: int) -> float:
+        """Take a count into account; returns pictures a second, 0 while unknown."""
+        now = self._clock()
+        self._points.append((now, done))
+        while len(self._points) > 2 and now - self._points[1][0] > RATE_WINDOW_S:
+            self._points.pop(0)
+        (first, before), (last, after) = self._points[0], self._points[-1]
+        return (after - before) / (last - first) if last > first else 0.0
+
+
+def finish_time(left: int, rate: float, now: datetime | None = None) -> str:
+    """When the run will be done, as a local clock time; `-` while unknown."""
+    if rate <= 0:
+        return "-"
+    if left == 0:
+        return "now"
+    end = (now or datetime.now(UTC).astimezone()) + timedelta(seconds=left / rate)
+    days = (end.date() - (now or datetime.now(UTC).astimezone()).date()).days
+    return f"{end:%H:%M:%S}" if days == 0 else f"{end:%a %H:%M}" if days < 7 else f"{end:%d %b}"
+
+
+def phases(progress: Progress) -> str:
+    """What the workers are at, in a few words."""
+    if progress.workers_up == 0:
+        return "starting workers" if progress.done < progress.images else "closing"
+    return f"{progress.workers_up}/{progress.workers_wanted} workers, {progress.in_flight} drawing"
+
+
+class PlainReporter:
+    """One log line every few seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._rate = clock, Rate(clock)
+        self._shown_at = float("-inf")
+        self._shown = -1
+
+    def note(self, line: str) -> None:
+        """Show one line."""
+        click.echo(line, err=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Show where the run stands, when it is time and something has changed."""
+        done = progress.done + progress.finished
+        rate = self._rate.add(done)
+        now = self._clock()
+        if progress.workers_up == 0 or done == self._shown:
+            return
+        if now - self._shown_at < PLAIN_EVERY_S and done < progress.images:
+            return
+        self._shown_at, self._shown = now, done
+        share = 100 * done / max(progress.images, 1)
+        click.echo(
+            f"progress {done}/{progress.images} {share:.1f}% {rate:.1f} img/s "
+            f"eta {finish_time(progress.images - done, rate)} failed {progress.failed} "
+            f"shards {progress.shards_done}/{progress.shards} {phases(progress)}",
+            err=True,
+        )
+
+
+class BarReporter:
+    """A rich bar on stderr."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._rate = bar, Rate()
+        self._task = bar.add_task("", total=None, rate="", eta="", failed="", phase="starting")
+
+    def note(self, line: str) -> None:
+        """Show one line above the bar."""
+        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        done = progress.done + progress.finished
+        rate = self._rate.add(done)
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=progress.images,
+            rate=f"{rate:.1f} img/s",
+            eta=f"done at {finish_time(progress.images - done, rate)}",
+            failed=f"failed {progress.failed}",
+            phase=phases(progress),
+        )
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    def note(self, line: str) -> None:
+        """Drop the line."""
+
+    def progress(self, progress: Progress) -> None:
+        """Drop the progress."""
+
+
+@contextmanager
+def reporter(mode: str) -> Iterator[Reporter]:
+    """The display for `--progress`: `auto`, `rich`, `plain` or `none`."""
+    if mode == "none":
+        yield SilentReporter()
+        return
+    if mode == "plain" or (mode == "auto" and not _on_a_terminal()):
+        yield PlainReporter()
+        return
+    columns = (
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[eta]}"),
+        TextColumn("{task.fields[failed]}"),
+        TextColumn("{task.fields[phase]}", style="dim"),
+    )
+    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        yield BarReporter(bar)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,49 @@
+"""`sdbatch render`: draw a manifest into a dataset, or go on with one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from sdbatch import api
+from sdbatch.cli.options import given, run_options
+from sdbatch.cli.progress import reporter
+
+SHOWN_BY = {"as_json", "progress"}  # parameters of the display, not of the run
+
+
+@click.command(epilog="The same command on the same OUT resumes.")
+@run_options
+@click.option("--wait-for-workers", metavar="TIME", help="Give up after this.  [default: 30m]")
+@click.option(
+    "--no-gc", "gc", is_flag=True, flag_value=False, default=True, help="Leave unused files."
+)
+@click.option("--dashboard", is_flag=True, help="Start Ray's dashboard with a local cluster.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "rich", "plain", "none"]),
+    default="auto",
+    help="A bar on a terminal, one line every few seconds elsewhere.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a summary for machines on stdout.")
+@click.pass_context
+def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> int:
+    """Draw MANIFEST into the dataset OUT.
+
+    MANIFEST is a Parquet file, folder or glob with a column `prompt` (local or any fsspec
+    URL), or `-` for one prompt a line on standard input; with --prompt it is left out.
+    """
+    options = {name: value for name, value in given(ctx).items() if name not in SHOWN_BY}
+    manifest, out = api.positionals(
+        options.pop("manifest", None), options.pop("out", None), options.get("prompt", ())
+    )
+    if manifest == "-":
+        manifest, options["prompt"] = None, [line.rstrip("\r\n") for line in sys.stdin]
+    with reporter(progress) as report:
+        summary = api.render(manifest, out, report=report, **options)
+    if as_json:
+        click.echo(json.dumps(summary.to_dict()))
+    return summary.exit_code

@@ -1,0 +1,26 @@
+"""`sdbatch verify`: is the dataset what its records say?"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from sdbatch.api import open_dataset
+
+
+@click.command(epilog="Exit codes: 0 sound, 3 damaged, 75 unfinished.")
+@click.argument("out")
+@click.option(
+    "--level",
+    type=click.IntRange(0, 3),
+    default=1,
+    show_default=True,
+    help="0 records, 1 sizes, 2 every byte, 3 every row and picture.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report for machines.")
+def command(out: str, level: int, as_json: bool) -> int:
+    """Check the dataset OUT against its plan and records."""
+    report = open_dataset(out).verify(level)
+    click.echo(json.dumps(report.to_json()) if as_json else report.describe())
+    return report.exit_code

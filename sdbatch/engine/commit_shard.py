@@ -1,0 +1,131 @@
+"""The end of a shard: spool to files, files to the store, and last the commit record.
+
+The order is the whole point. Nothing is visible until the record exists; whoever loses
+the race for it deletes nothing, and gc takes the files after the run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sdbatch.dataset.parquet import ShardFile, write_shard
+from sdbatch.engine.events import ShardDone
+from sdbatch.engine.open_shard import OpenShard
+from sdbatch.errors import StorageError
+from sdbatch.records import DataFile, RunSpec, ShardResult
+from sdbatch.render.protocol import Renderer
+from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.layout import data_key
+from sdbatch.storage.store import Store
+
+
+@dataclass
+class Ledger:
+    """What a worker has spent, handed to its shards bit by bit.
+
+    A worker draws several shards at once, so a shard's share is what was spent since the
+    commit before it. Sums over all shards are exact; a single shard's figures are not.
+    """
+
+    renderer: Renderer
+    load_seconds: float
+    _own: dict[str, float] = field(default_factory=dict)
+    _told: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to a phase; threads may overlap."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._own[name] = self._own.get(name, 0.0) + time.monotonic() - started
+
+    def take(self) -> dict[str, float]:
+        """Everything spent since the last call: phases by name, and the three step counts."""
+        counters = self.renderer.counters
+        with self._lock:
+            total = {"load": self.load_seconds, **counters.phase_seconds, **self._own}
+            total |= {
+                "row_steps": counters.row_steps,
+                "lane_steps": counters.lane_steps,
+                "lane_slots": counters.lane_slots,
+            }
+            spent = {name: value - self._told.get(name, 0) for name, value in total.items()}
+            self._told = total
+        return spent
+
+
+def commit_shard(
+    shard: OpenShard, store: Store, spec: RunSpec, worker: str, ledger: Ledger, folder: Path
+) -> ShardDone:
+    """Write, upload and commit a finished shard.
+
+    Raises:
+        StorageError: Disk or store failed; nothing of this attempt is visible.
+        CommitUnknownError: The record may or may not exist; nothing was deleted.
+    """
+    with ledger.phase("write"):
+        files = write_shard(shard.spool, shard.user, folder / shard.attempt, spec.plan_id, spec.run)
+        shard_id = shard.lease.shard.shard_id
+
+        def put(kind: str, file: ShardFile) -> DataFile:
+            key = data_key(kind, shard_id, spec.num_shards, shard.attempt, spec.run)
+            store.put_file(key, file.path)
+            return DataFile(key, file.num_rows, file.size_bytes, file.sha256)
+
+        data = put("data", files.data)
+        metadata = put("metadata", files.metadata)
+        errors = put("errors", files.errors) if files.errors else None
+    spent = ledger.take()
+    steps = {name: int(spent.pop(name)) for name in ("row_steps", "lane_steps", "lane_slots")}
+    result = ShardResult(
+        shard_id=shard_id,
+        attempt=shard.attempt,
+        data=data,
+        metadata=metadata,
+        errors_file=errors,
+        num_rows=shard.lease.shard.num_rows,
+        success=files.success,
+        failed=files.failed,
+        filtered=0,
+        images_sha256=files.images_sha256,
+        errors=files.error_counts,
+        started_at=shard.started_at.isoformat(timespec="milliseconds"),
+        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        phase_seconds={name: round(value, 4) for name, value in spent.items()},
+        worker=worker,
+        device_name=ledger.renderer.env.device_name,
+        attempts=shard.lease.attempt,
+        **steps,
+    )
+    return _record(RunFolder(store, spec.run), result, spec.plan_id, worker)
+
+
+def _record(folder: RunFolder, result: ShardResult, plan_id: str, worker: str) -> ShardDone:
+    won = folder.commit(result, plan_id)
+    if not won:
+        standing = folder.record(result.shard_id)
+        if standing is None:
+            raise StorageError(f"commit record of shard {result.shard_id} refused yet not there")
+        result = standing.result
+    return ShardDone(
+        worker=worker,
+        shard_id=result.shard_id,
+        won=won,
+        success=result.success,
+        failed=result.failed,
+        filtered=result.filtered,
+        row_steps=result.row_steps if won else 0,
+        lane_steps=result.lane_steps if won else 0,
+        lane_slots=result.lane_slots if won else 0,
+        phase_seconds=result.phase_seconds if won else {},
+    )

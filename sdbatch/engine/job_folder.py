@@ -1,0 +1,214 @@
+"""The plan as it stands in storage: written once, read by every later run.
+
+`job.json` is created last, after the objects it names, so that whoever sees it sees all
+of the plan. Two drivers may both write it; the one that loses takes what stands, or is
+refused when that is another plan.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdbatch.dataset.schema import schema_bytes
+from sdbatch.errors import DamagedError, PlanChangedError
+from sdbatch.plan.fingerprint import plan_id
+from sdbatch.plan.settings import Resolved, row_defaults
+from sdbatch.plan.sharding import shards_from_table, shards_table
+from sdbatch.records import (
+    ImageSpec,
+    ManifestFile,
+    ManifestRef,
+    RenderSpec,
+    RowDefaults,
+    RunSpec,
+    Shard,
+)
+from sdbatch.storage import layout
+from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.store import Store
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A plan read back from `job.json`."""
+
+    spec: RunSpec
+    resolved: Mapping[str, Any]
+    shards: Sequence[Shard]
+    rows: int
+    images: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A plan that waits for its first worker to settle what depends on the device.
+
+    Attributes:
+        frozen: Local Parquet file to be stored as the manifest; None reads it in place.
+        repeats: (row_index, occurrence) of rows equal to an earlier one; may be empty.
+    """
+
+    asked: Mapping[str, Any]
+    resolved: Resolved
+    manifest: ManifestRef
+    frozen: Path | None
+    repeats: pa.Table
+    hash_rows: bool
+    render: RenderSpec
+    shards: Sequence[Shard]
+    schema: pa.Schema
+    rows: int
+    images: int
+
+
+def create(
+    store: Store, run: str, job: NewJob, resolved: Resolved, render: RenderSpec
+) -> StoredJob:
+    """Write a settled plan and return what stands.
+
+    Args:
+        resolved: With everything settled.
+        render: What the first worker made of `job.render`.
+
+    Raises:
+        PlanChangedError: Another driver has just created another job here.
+        StorageError: The store failed; nothing visible was created.
+    """
+    manifest = _store_manifest(store, run, job)
+    values = resolved.values()
+    spec = RunSpec(
+        plan_id=plan_id(values),
+        output=store.url,
+        storage={},
+        run=run,
+        num_shards=len(job.shards),
+        manifest=manifest,
+        defaults=row_defaults(resolved),
+        seed=int(values["seed"]),
+        hash_rows=job.hash_rows,
+        occurrences_key=_store_table(store, run, "occurrences", job.repeats),
+        schema_key=layout.schema_key(run),
+        render=render,
+        image=ImageSpec(
+            values["image.format"], values["image.png_level"], values["image.png_strategy"]
+        ),
+        checkpoint_every_s=0.0,
+        retries=0,
+    )
+    store.create_once(spec.schema_key, schema_bytes(job.schema))
+    body = {
+        "protocol": PROTOCOL,
+        "plan_id": spec.plan_id,
+        "run": run,
+        "asked": dict(job.asked),
+        "resolved": values,
+        "rows": job.rows,
+        "images": job.images,
+        "num_shards": len(job.shards),
+        "plan_key": _store_table(store, run, "plan", shards_table(job.shards)),
+        "schema_key": spec.schema_key,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sdbatch_version": version("sdbatch"),
+        "spec": _spec_body(spec),
+    }
+    stands = RunFolder(store, run).create_job(json.dumps(body, indent=1, sort_keys=True).encode())
+    stored = read_body(store, json.loads(stands))
+    if stored.spec.plan_id != spec.plan_id:
+        changes = tuple(
+            (key, str(stored.resolved.get(key)), str(values[key]))
+            for key in sorted(values)
+            if stored.resolved.get(key) != values[key]
+        )
+        raise PlanChangedError(store.url, changes)
+    return stored
+
+
+def read(store: Store, run: str) -> StoredJob | None:
+    """The plan that stands in the folder, or None.
+
+    Raises:
+        DamagedError: There is one, and it cannot be read.
+    """
+    body = RunFolder(store, run).read_job()
+    return None if body is None else read_body(store, body)
+
+
+def read_body(store: Store, body: Mapping[str, Any]) -> StoredJob:
+    """Parse `job.json` and read the shards it names."""
+    try:
+        if body["protocol"] != PROTOCOL:
+            raise DamagedError("job.json", f"protocol {body['protocol']} is not known here")
+        table = pq.read_table(io.BytesIO(store.get(body["plan_key"])))
+        return StoredJob(
+            spec=_spec_from(body, store.url),
+            resolved=body["resolved"],
+            shards=shards_from_table(table),
+            rows=body["rows"],
+            images=body["images"],
+            body=body,
+        )
+    except (KeyError, TypeError, pa.ArrowInvalid) as error:
+        raise DamagedError("job.json", f"cannot be read ({error})") from error
+
+
+def spec_for_workers(job: StoredJob, **settings: Any) -> RunSpec:
+    """The stored spec with what may differ from run to run."""
+    return replace(job.spec, **settings)
+
+
+def _store_manifest(store: Store, run: str, job: NewJob) -> ManifestRef:
+    if job.frozen is None:
+        return job.manifest
+    key = layout.manifest_key(run, 0)
+    store.put_file(key, job.frozen)
+    return replace(job.manifest, files=(replace(job.manifest.files[0], url=store.join(key)),))
+
+
+def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
+    """Create a small Parquet object named after its content; empty for no rows."""
+    if not table.num_rows and kind != "plan":
+        return ""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue()
+    key = layout.content_key(run, kind, sha256(data).hexdigest()[:16])
+    store.create_once(key, data)
+    return key
+
+
+def _spec_body(spec: RunSpec) -> dict[str, Any]:
+    body = asdict(spec)
+    for own in ("output", "storage", "checkpoint_every_s", "retries"):
+        del body[own]  # of this machine and this call, not of the plan
+    return body
+
+
+def _spec_from(body: Mapping[str, Any], url: str) -> RunSpec:
+    spec = dict(body["spec"])
+    manifest = spec.pop("manifest")
+    files = tuple(ManifestFile(**file) for file in manifest["files"])
+    return RunSpec(
+        output=url,
+        storage={},
+        checkpoint_every_s=60.0,
+        retries=0,
+        manifest=ManifestRef(manifest["name"], files, manifest["identity"]),
+        defaults=RowDefaults(**spec.pop("defaults")),
+        render=RenderSpec(**spec.pop("render")),
+        image=ImageSpec(**spec.pop("image")),
+        **spec,
+    )

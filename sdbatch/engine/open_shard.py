@@ -1,0 +1,236 @@
+"""A leased shard while it is being drawn: which pictures wait, which are out, which are in.
+
+Opening one reads its rows and whatever an earlier attempt left in parts, so that only
+the rest is drawn. Everything finished goes to the spool; the file that readers will see
+is written once, at the end, by `engine/commit_shard.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdbatch.dataset.columns import ImageFacts, failure_columns, image_columns
+from sdbatch.dataset.images import encode
+from sdbatch.dataset.schema import schema_from_bytes
+from sdbatch.dataset.spool import Spool
+from sdbatch.engine.events import CARE_ALONE, CARE_NORMAL, Lease
+from sdbatch.manifest.reader import read_rows
+from sdbatch.plan.grouping import visiting_order
+from sdbatch.plan.rows import Resolving, resolve_rows, rows_of_shard
+from sdbatch.records import (
+    ImageId,
+    ImageSpec,
+    RenderedImage,
+    RenderEnv,
+    RenderRow,
+    RowFailure,
+    RunSpec,
+    Shard,
+)
+from sdbatch.storage.parts import Parts
+from sdbatch.storage.store import Store
+
+
+class OpenShard:
+    """One attempt at a shard. Rows are taken by the render thread, results may come from any.
+
+    Attributes:
+        lease: What the driver asked for.
+        attempt: Eight hex digits unique to this attempt; they end its file names.
+        user: The manifest's own columns of these rows, with `row_index`.
+        spool: Finished pictures on local disk.
+        reused: Pictures that an earlier attempt had finished.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        attempt: str,
+        rows: list[RenderRow],
+        user: pa.Table,
+        spool: Spool,
+        facts: ImageFacts,
+        image: ImageSpec,
+    ) -> None:
+        self.lease = lease
+        self.attempt = attempt
+        self.started_at = datetime.now(UTC)
+        self.user = user
+        self.spool = spool
+        self._facts = replace(facts, shard_id=lease.shard.shard_id, attempts=lease.attempt)
+        self._image = image
+        done = set(spool.image_ids())
+        self.reused = len(done)
+        self.num_images = len(rows)
+        self._waiting = deque(row for row in rows if row.image_id not in done)
+        self._out: set[ImageId] = set()
+        self._lock = threading.Lock()
+        self._unsaved = 0
+        self._parts_saved = 0
+        self._claimed = False
+        if lease.give_up_first and self._waiting:
+            self.finish(
+                RowFailure(
+                    self._waiting.popleft(),
+                    "WorkerKilled",
+                    "its worker died twice while this row was alone in flight",
+                )
+            )
+
+    @property
+    def alone(self) -> bool:
+        """Whether pictures of this shard must be drawn one at a time."""
+        return self.lease.care == CARE_ALONE
+
+    @property
+    def in_flight(self) -> int:
+        """Pictures taken and not yet back."""
+        return len(self._out)
+
+    @property
+    def finished(self) -> int:
+        """Pictures that stand in the spool."""
+        return len(self.spool)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every picture has its end."""
+        return self.finished == self.num_images
+
+    @property
+    def part_due(self) -> bool:
+        """Whether care demands a part now, whatever the clock says."""
+        return self.unsaved > 0 and (
+            self.alone or (self.lease.care > CARE_NORMAL and self.unsaved >= 4)
+        )
+
+    @property
+    def unsaved(self) -> int:
+        """Pictures in the spool that no part holds yet."""
+        return self._unsaved
+
+    def take(self) -> RenderRow | None:
+        """The next row to draw, or None when none may be drawn now."""
+        with self._lock:
+            if not self._waiting or (self.alone and (self._out or self._unsaved)):
+                return None
+            row = self._waiting.popleft()
+            self._out.add(row.image_id)
+            return row
+
+    def holds(self, image_id: ImageId) -> bool:
+        """Whether this picture is out on behalf of this shard."""
+        return image_id in self._out
+
+    def finish(self, result: RenderedImage | RowFailure) -> None:
+        """Encode a result and put it into the spool.
+
+        Raises:
+            StorageError: The local disk is full.
+        """
+        if isinstance(result, RowFailure):
+            columns, data = failure_columns(result, self._facts), None
+        else:
+            encoded = encode(result.pixels, self._image)
+            columns, data = image_columns(result, encoded, self._facts), encoded.data
+        with self._lock:
+            self.spool.append(result.row.image_id, columns, data)
+            self._out.discard(result.row.image_id)
+            self._unsaved += 1
+
+    def claim_commit(self) -> bool:
+        """True for exactly one caller, once every picture has its end."""
+        with self._lock:
+            if self._claimed or not self.complete:
+                return False
+            self._claimed = True
+            return True
+
+    def save_part(self, parts: Parts, folder: Path) -> None:
+        """Store what is finished and not yet in a part.
+
+        Raises:
+            StorageError: The store did not take it.
+        """
+        path = folder / f"{self.attempt}-{self._parts_saved}.part"
+        with self._lock:
+            if self._claimed or not self._unsaved:
+                return
+            images = self.spool.write_part(path)
+            self._unsaved -= len(images)
+        try:
+            parts.store(self.lease.shard.shard_id, self.attempt, self._parts_saved, path, images)
+        finally:
+            path.unlink(missing_ok=True)
+        self._parts_saved += 1
+
+    def close(self) -> None:
+        """Delete the spool."""
+        self.spool.close()
+
+
+class ShardOpener:
+    """Turns leases into open shards: reads rows, repeat numbers and parts."""
+
+    def __init__(self, store: Store, spec: RunSpec, env: RenderEnv, folder: Path) -> None:
+        self._store, self._spec, self._folder = store, spec, folder
+        self._parts = Parts(store, spec.run)
+        self._schema = schema_from_bytes(store.get(spec.schema_key))
+        self._facts = ImageFacts.of(spec, env)
+        self._repeats = _read_occurrences(store, spec.occurrences_key)
+
+    def open(self, lease: Lease) -> OpenShard:
+        """Read a shard's rows and take over what earlier attempts stored in parts.
+
+        Raises:
+            ManifestError: The manifest is not what it was when the plan was made.
+            StorageError: Parts or the local disk cannot be used.
+        """
+        attempt = uuid.uuid4().hex[:8]
+        rows, user = shard_rows(lease.shard, self._spec, self._repeats)
+        spool = Spool(self._folder / f"{lease.shard.shard_id:05d}-{attempt}", self._schema)
+        for part in self._parts.list(lease.shard.shard_id):
+            path = self._folder / f"{attempt}.part"
+            if self._parts.fetch(part, path):
+                spool.load_part(path)
+            path.unlink(missing_ok=True)
+        return OpenShard(lease, attempt, rows, user, spool, self._facts, self._spec.image)
+
+
+def shard_rows(
+    shard: Shard, spec: RunSpec, occurrences: Mapping[int, int]
+) -> tuple[list[RenderRow], pa.Table]:
+    """Read a shard's rows: (pictures in visiting order, manifest columns with `row_index`).
+
+    Raises:
+        ManifestError: The manifest is not what it was when the plan was made.
+    """
+    window = read_rows(spec.manifest, shard.first_row, shard.end_row, storage=spec.storage)
+    table, row_indices = rows_of_shard(window, shard, spec.defaults)
+    how = Resolving(
+        manifest=spec.manifest.name,
+        defaults=spec.defaults,
+        seed=spec.seed,
+        hash_rows=spec.hash_rows,
+        occurrences=occurrences,
+        model_revision=spec.render.model_revision,
+    )
+    rows = resolve_rows(table, row_indices, how)
+    return visiting_order(rows), table.append_column("row_index", pa.array(row_indices))
+
+
+def _read_occurrences(store: Store, key: str) -> dict[int, int]:
+    if not key:
+        return {}
+    with store.open(key) as file:
+        table = pq.read_table(file)
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))

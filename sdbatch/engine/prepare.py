@@ -1,0 +1,283 @@
+"""Everything that can be decided before a worker is asked for, and everything refused.
+
+Reads the model's facts, the manifest and what already stands in the output; writes
+nothing there. Whatever is wrong with a job or a row is found here, so a run that
+begins is a run that can be finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sdbatch.dataset.schema import RESERVED_COLUMNS, dataset_schema, schema_bytes
+from sdbatch.engine import job_folder
+from sdbatch.engine.job_folder import NewJob, StoredJob
+from sdbatch.engine.words import unknown_words_warning
+from sdbatch.errors import InputError, ManifestRowsError
+from sdbatch.job import Asked
+from sdbatch.manifest.checks import CheckReport, check_rows
+from sdbatch.manifest.faults import Limits
+from sdbatch.manifest.freeze import content_identity, needs_freezing, write_frozen
+from sdbatch.manifest.reader import Manifest, open_manifest
+from sdbatch.manifest.schema import Columns, read_columns
+from sdbatch.manifest.shape import RowShape, manifest_shape
+from sdbatch.plan.estimate import Estimate, estimate
+from sdbatch.plan.facts import TABLED
+from sdbatch.plan.resuming import resume
+from sdbatch.plan.settings import Resolved, resolve, row_defaults
+from sdbatch.plan.sharding import cut_shards, shards_digest
+from sdbatch.records import ModelFacts, RenderSpec, Shard, size_name
+from sdbatch.render.model_facts import find_model
+from sdbatch.storage.store import Store
+
+MAIN_RUN = "main"
+OURS = ("README.md", "preview.jpg", "data/", "metadata/", "errors/", "filtered/")
+UNCHECKED = "rows were not checked; rows without id take their seeds from their position"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where prompts come from: a URL, or a table in memory.
+
+    Attributes:
+        url: Manifest path or URL; empty for a table.
+        table: Rows in memory.
+        name: What messages call it.
+    """
+
+    url: str = ""
+    table: pa.Table | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, decided as far as it can be without a worker.
+
+    Attributes:
+        store: The output; None when only a plan was asked for.
+        stored: The plan that stands in the output already.
+        job: The new plan; None when one stands.
+        notes: Lines a person should read before the run.
+        expected: Bytes and files.
+    """
+
+    asked: Asked
+    store: Store
+    run: str
+    model: ModelFacts
+    resolved: Resolved
+    render: RenderSpec
+    sizes: tuple[tuple[int, int], ...]
+    shards: Sequence[Shard]
+    rows: int
+    images: int
+    stored: StoredJob | None
+    job: NewJob | None
+    notes: tuple[str, ...]
+    expected: Estimate | None
+
+    @property
+    def storage(self) -> Mapping[str, Any]:
+        """fsspec options for manifest and output."""
+        options: Mapping[str, Any] = self.asked.value("storage")
+        return options
+
+
+def limits_of(model: ModelFacts, num_images_per_prompt: int = 1) -> Limits:
+    """What rows for this model are held to."""
+    return Limits(
+        model=model.name,
+        size_multiple_px=model.size_multiple_px,
+        num_train_timesteps=model.num_train_timesteps,
+        schedulers=TABLED,
+        reserved=RESERVED_COLUMNS,
+        num_images_per_prompt=num_images_per_prompt,
+    )
+
+
+def prepare(
+    asked: Asked, source: Source, store: Store, keep: ExitStack, *, check: bool = True
+) -> Prepared:
+    """Decide a run.
+
+    Args:
+        asked: The checked job.
+        source: Its prompts.
+        store: The output; nothing is written to it.
+        keep: Holds temporary files until the run is over.
+        check: Read and check every row; otherwise only what cutting shards needs.
+
+    Raises:
+        InputError: The job, the model, a row or the folder cannot be used as given.
+        StorageError: Manifest or output cannot be reached.
+    """
+    model = find_model(asked.value("model"))
+    stored = job_folder.read(store, MAIN_RUN)
+    if stored is None:
+        _refuse_foreign_files(store)
+    manifest, frozen = _open(asked, source, keep)
+    columns = read_columns(manifest.ref.name, manifest.schema, RESERVED_COLUMNS)
+    hash_rows = check or "id" in columns.canonical
+    resolved = resolve(asked, model, manifest.ref, hash_rows=hash_rows, schedulers=TABLED)
+    if stored is not None:
+        return _resumed(asked, store, model, resolved, stored)
+    checked = _check(asked, manifest, model, resolved) if check else None
+    limit = asked.value("limit")
+    shape = manifest_shape(manifest, limit, row_defaults(resolved), asked.value("storage"))
+    shards = cut_shards(shape, resolved.value("shards.size"))
+    schema = dataset_schema([manifest.schema.field(name) for name in columns.user])
+    resolved = _with_cut(resolved, shards, schema)
+    render = _render_spec(asked, model, resolved, shape)
+    if frozen is None and needs_freezing(manifest):
+        frozen = _temp(keep) / "manifest.parquet"
+        write_frozen(manifest, frozen, storage=asked.value("storage"))
+    notes = [*columns.notes, *(checked.notes if checked else ())]
+    notes += [] if hash_rows else [UNCHECKED]
+    notes += unknown_words_warning(model, manifest, asked.value("storage"))
+    return Prepared(
+        asked=asked,
+        store=store,
+        run=MAIN_RUN,
+        model=model,
+        resolved=resolved,
+        render=render,
+        sizes=shape.sizes,
+        shards=shards,
+        rows=shape.num_rows,
+        images=shape.num_images,
+        stored=None,
+        job=_new_job(asked, manifest, frozen, resolved, render, shards, schema, shape, checked),
+        notes=tuple(dict.fromkeys(notes)),
+        expected=estimate(shape, shards),
+    )
+
+
+def _refuse_foreign_files(store: Store) -> None:
+    for name in OURS:
+        if store.exists_any(name):
+            raise InputError(
+                f"{store.url}: holds {name.rstrip('/')} that no run of sdbatch wrote: "
+                "name a new or empty folder"
+            )
+
+
+def _open(asked: Asked, source: Source, keep: ExitStack) -> tuple[Manifest, Path | None]:
+    """The manifest, and the local file to be frozen when it came as a table."""
+    if source.table is None:
+        return open_manifest(source.url, asked.value("storage")), None
+    path = _temp(keep) / "manifest.parquet"
+    write_frozen(source.table, path)
+    opened = open_manifest(str(path))
+    ref = replace(opened.ref, name=source.name, identity=content_identity(source.table))
+    return replace(opened, ref=ref), path
+
+
+def _temp(keep: ExitStack) -> Path:
+    return Path(keep.enter_context(tempfile.TemporaryDirectory(prefix="sdbatch-manifest-")))
+
+
+def _check(asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved) -> CheckReport:
+    limits = limits_of(model, resolved.value("defaults.num_images_per_prompt"))
+    report = check_rows(
+        manifest, limits=limits, storage=asked.value("storage"), limit=asked.value("limit")
+    )
+    if report.total == 1:
+        raise report.problems[0]
+    if report.total:
+        raise ManifestRowsError(report.problems, report.total)
+    return report
+
+
+def _with_cut(resolved: Resolved, shards: Sequence[Shard], schema: pa.Schema) -> Resolved:
+    if resolved.value("shards.size") is None:
+        largest = max(shard.num_rows for shard in shards)
+        resolved = resolved.with_value("shards.size", largest, "auto")
+    columns = hashlib.sha256(schema_bytes(schema)).hexdigest()
+    return resolved.with_value("shards.digest", shards_digest(shards), "shards.size").with_value(
+        "columns", columns, "manifest"
+    )
+
+
+def _render_spec(
+    asked: Asked, model: ModelFacts, resolved: Resolved, shape: RowShape
+) -> RenderSpec:
+    return RenderSpec(
+        model=model.name,
+        model_path=model.path,
+        model_revision=model.revision,
+        dtype=asked.value("render.dtype"),
+        lanes=resolved.lanes(size_name(*size) for size in shape.sizes),
+        cpu_threads=asked.value("render.cpu_threads"),
+    )
+
+
+def _new_job(
+    asked: Asked,
+    manifest: Manifest,
+    frozen: Path | None,
+    resolved: Resolved,
+    render: RenderSpec,
+    shards: Sequence[Shard],
+    schema: pa.Schema,
+    shape: RowShape,
+    checked: CheckReport | None,
+) -> NewJob:
+    repeats = pa.table(
+        {
+            "row_index": checked.repeat_rows if checked else pa.array([], pa.int64()),
+            "occurrence": checked.repeat_numbers if checked else pa.array([], pa.int64()),
+        }
+    )
+    return NewJob(
+        asked={key: asked.value(key) for key in asked.sources if key != "storage"},
+        resolved=resolved,
+        manifest=manifest.ref,
+        frozen=frozen,
+        repeats=repeats,
+        hash_rows=resolved.value("manifest.hash_rows"),
+        render=render,
+        shards=shards,
+        schema=schema,
+        rows=shape.num_rows,
+        images=shape.num_images,
+    )
+
+
+def _resumed(
+    asked: Asked, store: Store, model: ModelFacts, resolved: Resolved, stored: StoredJob
+) -> Prepared:
+    """Go on with the plan that stands, unless something explicit contradicts it."""
+    planned_on = f"{datetime.fromisoformat(stored.body['created_at']):%d %b}"
+    resolved = resume(stored.resolved, resolved, store.url, planned_on=planned_on)
+    if resolved.value("model") != model.name:
+        model = find_model(resolved.value("model"))
+    sizes = tuple(
+        (int(width), int(height))
+        for width, _, height in (name.partition("x") for name in stored.spec.render.lanes)
+    )
+    return Prepared(
+        asked=asked,
+        store=store,
+        run=MAIN_RUN,
+        model=model,
+        resolved=resolved,
+        render=replace(stored.spec.render, model_path=model.path),
+        sizes=sizes,
+        shards=stored.shards,
+        rows=stored.rows,
+        images=stored.images,
+        stored=stored,
+        job=None,
+        notes=resolved.notes,
+        expected=None,
+    )

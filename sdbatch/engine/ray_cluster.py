@@ -1,0 +1,207 @@
+"""A connection to Ray: a cluster started for one run on this machine, or one that runs already.
+
+A cluster of ours lives in its own short folder, asks for a token of its own, shows no
+dashboard unless asked, prints nothing and leaves nothing: no process, no folder, no
+environment variable, no signal handler. On Linux the kernel ends its processes with the
+driver; only the folder of a killed driver stays, until the next start removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray._private.worker
+import ray.util.client
+
+from sdbatch.errors import EngineError, JobError
+
+PREFIX = "sdbatch-ray-"
+LOCK = "driver"  # held by the living driver of the folder
+LONGEST_BASE = 20  # Ray's socket names add 87 characters, the kernel takes 107
+OBJECT_STORE_BYTES = 128 * 2**20  # leases and events only; Ray wants 75 MiB at least
+GONE_WITHIN_S = 5.0
+
+
+@contextlib.contextmanager
+def connection(
+    address: str | None, num_cpus: int | None = None, dashboard: bool = False
+) -> Iterator[None]:
+    """Be connected to Ray inside the block.
+
+    Args:
+        address: `auto` or HOST:PORT of a running cluster. None starts one here, unless
+            this process is connected already: that connection is used and left alone.
+        num_cpus: CPUs that a cluster of ours offers; None counts them.
+        dashboard: Whether a cluster of ours shows Ray's dashboard.
+
+    Raises:
+        JobError: The address, or the present connection, is one of Ray Client.
+        EngineError: Ray cannot be started or reached.
+    """
+    _refuse_client(address)
+    if ray.is_initialized():
+        yield
+        return
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(_quiet())
+        undo.enter_context(_environment(own_cluster=address is None))
+        options: dict[str, Any] = {"address": address}
+        if address is None:
+            options = {
+                "address": "local",
+                "_temp_dir": str(undo.enter_context(_own_folder())),
+                "_skip_env_hook": True,  # workers use this interpreter as it is
+                "num_cpus": num_cpus,
+                "include_dashboard": dashboard,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+        undo.callback(ray.shutdown)
+        _init(address, options)
+        yield
+
+
+def _refuse_client(address: str | None) -> None:
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    if (address is not None and "://" in address) or ray.util.client.ray.is_connected():
+        raise JobError(
+            f"address '{address or 'ray://'}': Ray Client cannot stream the events of actors; use "
+            "`--address auto` or HOST:PORT on a machine of the cluster, or `ray job submit`"
+        )
+
+
+def _init(address: str | None, options: dict[str, Any]) -> None:
+    try:
+        with _sigterm_kept():
+            ray.init(log_to_driver=False, configure_logging=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        line = " ".join(str(error).split())[:300]
+        where = "cannot start Ray here" if address is None else f"cannot reach Ray at {address}"
+        raise EngineError(f"{where}: {line}") from error
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """`ray.init` installs a SIGTERM handler that exits; the run's own one drains."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's words in its session folder.
+
+    It logs, and whatever the settings it prints the deaths of workers to stdout, where
+    a summary in JSON may be expected; the engine reports them as events.
+    """
+    log, level = logging.getLogger("ray"), logging.getLogger("ray").level
+    log.setLevel(logging.CRITICAL)
+    printer = ray._private.worker.print_to_stdstream
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        ray._private.worker.print_to_stdstream = printer
+
+
+@contextlib.contextmanager
+def _environment(own_cluster: bool) -> Iterator[None]:
+    """What a cluster of ours and its workers inherit; whatever Ray itself sets goes as well."""
+    before = {name: os.environ[name] for name in _ray_variables()}
+    if own_cluster:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        _reread_token()
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the engine reads every error itself
+    try:
+        yield
+    finally:
+        for name in _ray_variables():
+            del os.environ[name]
+        os.environ.update(before)
+        if own_cluster:
+            _reread_token()
+
+
+def _ray_variables() -> list[str]:
+    return [name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT"]
+
+
+def _reread_token() -> None:
+    """Ray reads mode and token once in a process; a second cluster has another token."""
+    with contextlib.suppress(ImportError, AttributeError):  # no promised interface
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder short enough for socket names, locked while this process lives."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > LONGEST_BASE and os.name == "posix":
+        base = Path("/tmp")
+    _remove_stale(base)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    lock = os.open(folder / f"{LOCK}.new", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        if _locked(lock):
+            (folder / f"{LOCK}.new").rename(folder / LOCK)  # from here on a lock tells the truth
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder into which the last agents may still be writing their logs."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05 if folder.exists() else 0)
+
+
+def _remove_stale(base: Path) -> None:
+    """Delete the folders of drivers that were killed; living ones hold their lock."""
+    for lock_path in base.glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError):
+            lock = os.open(lock_path, os.O_RDWR)
+            try:
+                if _locked(lock):
+                    shutil.rmtree(lock_path.parent, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take a lock that ends with this process; False when another one holds it."""
+    if sys.platform == "win32":
+        return False  # no such lock: folders of killed drivers stay
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,163 @@
+"""What a caller asked, in layers: job file, `--set`, flags; and where the prompts are.
+
+Each flag stands for one job key, and is named as the flag in every message, so that a
+person reads what they typed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdbatch.engine.prepare import Source
+from sdbatch.errors import InputError, JobError
+from sdbatch.job import Asked
+from sdbatch.manifest.freeze import as_table, prompts_table
+
+FLAGS = {
+    "model": ("--model", "model"),
+    "num_inference_steps": ("--steps", "defaults.num_inference_steps"),
+    "guidance_scale": ("--guidance-scale", "defaults.guidance_scale"),
+    "scheduler": ("--scheduler", "defaults.scheduler"),
+    "negative_prompt": ("--negative-prompt", "defaults.negative_prompt"),
+    "num_images_per_prompt": ("--num-images-per-prompt", "defaults.num_images_per_prompt"),
+    "seed": ("--seed", "seed"),
+    "dtype": ("--dtype", "render.dtype"),
+    "engine": ("--engine", "engine"),
+    "workers": ("--workers", "workers.max"),
+    "shard_size": ("--shard-size", "shards.size"),
+    "batch_size": ("--batch-size", "render.batch_size"),
+    "limit": ("--limit", "limit"),
+}
+"""Option to (flag, job key)."""
+
+OWN_FOLDER = "out"
+"""Where pictures of `--prompt` go when no folder is named: below it, by their content."""
+
+_SIZE = re.compile(r"(\d+)[xX×](\d+)")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Layer = tuple[str, Mapping[str, Any]]
+
+
+def layers(manifest: object, out: object, options: Mapping[str, Any]) -> list[Layer]:
+    """The layers of a call, weakest first.
+
+    Raises:
+        InputError: The job file cannot be read, or an option is malformed.
+    """
+    found: list[Layer] = []
+    if options.get("job"):
+        found.append((f"job file {options['job']}", read_job_file(options["job"])))
+    found += _set_layers(options.get("settings") or ())
+    for option, (flag, key) in FLAGS.items():
+        if options.get(option) is not None:
+            found.append((flag, {key: options[option]}))
+    if options.get("size"):
+        width, height = _size(options["size"])
+        found.append(("--size", {"defaults.width": width, "defaults.height": height}))
+    if options.get("wait_for_workers"):
+        seconds = seconds_of(options["wait_for_workers"], "--wait-for-workers")
+        found.append(("--wait-for-workers", {"workers.wait_s": seconds}))
+    if isinstance(manifest, str | Path):
+        found.append(("MANIFEST", {"manifest": str(manifest)}))
+    if out is not None:
+        found.append(("OUT", {"output": str(out)}))
+    return found
+
+
+def read_job_file(path: str | Path) -> Mapping[str, Any]:
+    """The keys of a job file.
+
+    Raises:
+        JobError: It is not there, no YAML, or no mapping of keys.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobError(f"job file {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise JobError(f"job file {path}: is not YAML ({line})") from error
+    if not isinstance(tree, dict):
+        raise JobError(f"job file {path}: must hold keys such as 'manifest: prompts.parquet'")
+    return tree
+
+
+def source_of(manifest: Any, prompts: Sequence[str], asked: Asked) -> Source:
+    """Where the prompts of a call are.
+
+    Raises:
+        InputError: There are none, or two sources at once.
+    """
+    if prompts:
+        if isinstance(prompts, str):
+            prompts = [prompts]
+        if manifest is not None or asked.value("manifest"):
+            raise InputError("--prompt: give either prompts or a manifest, not both")
+        return Source(table=prompts_table(prompts), name="prompts")
+    if manifest is None or isinstance(manifest, str | Path):
+        url = asked.value("manifest")
+        if not url:
+            raise InputError("no manifest: name a Parquet file, '-' for lines, or use --prompt")
+        if url.startswith("ray://"):
+            raise InputError(f"{url}: is no manifest")
+        return Source(url=url, name=url)
+    return Source(table=as_table(manifest), name="table")
+
+
+def own_folder(source: Source) -> str:
+    """The folder of prompts that name none: the same prompts find it again.
+
+    Raises:
+        InputError: The source is a manifest, which needs a named output.
+    """
+    if source.table is None or source.name != "prompts":
+        raise InputError("no output: name a folder or URL after the manifest")
+    text = "\n".join(source.table["prompt"].to_pylist())
+    return f"{OWN_FOLDER}/prompts-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
+def seconds_of(text: str | float, flag: str) -> float:
+    """Seconds of `90`, `90s`, `30m`, `6h` or `2d`.
+
+    Raises:
+        JobError: It is none of these.
+    """
+    match = _TIME.fullmatch(str(text).strip())
+    if not match:
+        raise JobError(f"{flag}: {text!r} is no time, write 90s, 30m or 6h")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(str(text).strip())
+    if not match:
+        raise JobError(f"--size: {text!r} is no size, write width x height such as 512x768")
+    return int(match[1]), int(match[2])
+
+
+def _set_layers(settings: Sequence[str] | Mapping[str, Any]) -> Iterator[Layer]:
+    if isinstance(settings, Mapping):
+        yield "settings", settings
+        return
+    for text in [settings] if isinstance(settings, str) else settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise JobError(f"--set {text}: write key=value, such as image.png_level=6")
+        try:
+            yield "--set", {key.strip(): yaml.safe_load(value)}
+        except yaml.YAMLError as error:
+            raise JobError(f"--set {text}: the value is not YAML") from error

@@ -1,0 +1,39 @@
+"""A word in time for newcomers: the embedded model knows few words, and says which.
+
+A picture of a cat from a model that knows ten shapes looks like a broken program. So a
+manifest whose prompts are mostly of another world gets one line before the run.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sdbatch.manifest.reader import Manifest, Storage, read_rows
+from sdbatch.records import ModelFacts
+
+SAMPLE_ROWS = 512
+FEW = 0.5
+SHOWN = ("circle", "square", "star", "heart", "red", "blue", "striped", "small", "top left")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def unknown_words_warning(model: ModelFacts, manifest: Manifest, storage: Storage) -> list[str]:
+    """One line when most prompts of a sample have few words the model knows, else nothing."""
+    if not model.words:
+        return []
+    rows = min(manifest.ref.num_rows, SAMPLE_ROWS)
+    prompts = read_rows(manifest.ref, 0, rows, ["prompt"], storage)["prompt"].to_pylist()
+    strange = sum(known_share(prompt or "", model.words) < FEW for prompt in prompts)
+    if strange * 2 <= len(prompts):
+        return []
+    return [
+        f"warning: {strange:,} of the first {len(prompts):,} prompts have few words that model "
+        f"'{model.name}' knows (such as {', '.join(SHOWN)}): for real pictures name a real model, "
+        "for example --model stable-diffusion-v1-5/stable-diffusion-v1-5"
+    ]
+
+
+def known_share(prompt: str, words: frozenset[str]) -> float:
+    """Share of a prompt's words that are known; 1.0 for a prompt without words."""
+    found = _WORD.findall(prompt.lower())
+    return sum(word in words for word in found) / len(found) if found else 1.0

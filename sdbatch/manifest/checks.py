@@ -1,0 +1,171 @@
+"""Every row of a manifest, checked before a GPU is asked for.
+
+Rows are read in batches and checked column by column in Arrow and numpy, so a million rows
+take seconds and a bounded piece of memory. A report holds the first problems and the count
+of all; it also knows which rows are equal, because seeds of rows without an `id` need that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sdbatch.errors import ManifestError
+from sdbatch.manifest.content import content_digests, id_digests
+from sdbatch.manifest.faults import Faults, Limits, find_faults
+from sdbatch.manifest.reader import Manifest, Storage, iter_tables, read_rows
+from sdbatch.manifest.repeats import Repeats
+from sdbatch.manifest.schema import blank, read_columns
+
+Size = tuple[int | None, int | None]
+Rows = NDArray[np.int64]
+_NO_ROWS: Rows = np.empty(0, np.int64)
+_UNSTATED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check of all rows found.
+
+    Attributes:
+        problems: The first of them, in row order.
+        total: How many there are.
+        num_rows: Rows checked.
+        num_images: Pictures they ask for.
+        sizes: (width, height) in pixels, None where a row leaves it open, to its rows.
+        repeat_rows: Rows equal to an earlier one, ascending; empty with an `id` column.
+        repeat_numbers: How many equal rows precede each of them: its occurrence, from 1.
+        notes: Sentences for `plan`.
+    """
+
+    problems: tuple[ManifestError, ...]
+    total: int
+    num_rows: int
+    num_images: int
+    sizes: dict[Size, int]
+    repeat_rows: NDArray[np.int64]
+    repeat_numbers: NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
+def check_rows(
+    manifest: Manifest, *, limits: Limits, storage: Storage = None, limit: int | None = None
+) -> CheckReport:
+    """Check every row, or the first `limit` rows.
+
+    Raises:
+        ManifestError: The manifest cannot be read at all; problems of rows and columns are
+            reported, not raised.
+        StorageError: The store cannot be reached, or the temporary folder is full.
+    """
+    ref = manifest.ref
+    num_rows = ref.num_rows if limit is None else min(limit, ref.num_rows)
+    try:
+        columns = read_columns(ref.name, manifest.schema, limits.reserved)
+    except ManifestError as problem:
+        return CheckReport((problem,), 1, num_rows, 0, {}, _NO_ROWS, _NO_ROWS, ())
+    pass_over = _Pass(Faults(ref.name), limits)
+    with Repeats() as repeats:
+        for table, first_row in _batches(manifest, columns.canonical, num_rows, storage):
+            pass_over.take(table, first_row)
+            _add_identities(repeats, table, first_row)
+        rows, firsts, numbers = _in_row_order(repeats)
+    if "id" in columns.canonical:
+        _report_duplicates(manifest, rows, firsts, pass_over.faults, storage)
+        rows = numbers = _NO_ROWS
+    faults = pass_over.faults
+    notes = columns.notes + pass_over.notes()
+    return CheckReport(
+        *(faults.first(), faults.total, num_rows, pass_over.num_images),
+        *(pass_over.sizes, rows, numbers, notes),
+    )
+
+
+class _Pass:
+    """What one reading of the rows adds up to."""
+
+    def __init__(self, faults: Faults, limits: Limits) -> None:
+        self.faults, self.limits = faults, limits
+        self.num_images = 0
+        self.num_empty = 0
+        self.sizes: dict[Size, int] = {}
+
+    def take(self, table: pa.Table, first_row: int) -> None:
+        """Check one batch and count what it asks for."""
+        find_faults(table, first_row, self.limits, self.faults)
+        images = _whole(table, "num_images_per_prompt", self.limits.num_images_per_prompt)
+        self.num_images += int(images.sum())
+        prompts = table.column("prompt")
+        self.num_empty += int(np.count_nonzero(blank(prompts).to_numpy())) - prompts.null_count
+        width, height = _whole(table, "width", _UNSTATED), _whole(table, "height", _UNSTATED)
+        pairs = (width << 32) | ((height + 1) & 0xFFFFFFFF)
+        for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
+            size = (_stated(int(pair) >> 32), _stated((int(pair) & 0xFFFFFFFF) - 1))
+            self.sizes[size] = self.sizes.get(size, 0) + int(count)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about rows that are allowed and may still be slips."""
+        if not self.num_empty:
+            return ()
+        rows = "1 row has" if self.num_empty == 1 else f"{self.num_empty:,} rows have"
+        return (f"{rows} an empty prompt and will be drawn without one",)
+
+
+def _batches(
+    manifest: Manifest, columns: tuple[str, ...], num_rows: int, storage: Storage
+) -> Iterator[tuple[pa.Table, int]]:
+    first_row = 0
+    for table in iter_tables(manifest.ref, columns, storage=storage):
+        if first_row >= num_rows:
+            return
+        yield table.slice(0, num_rows - first_row), first_row
+        first_row += table.num_rows
+
+
+def _whole(table: pa.Table, name: str, default: int) -> NDArray[np.int64]:
+    """An integer column with nulls filled; values that are no int32 count as the default."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, default, np.int64)
+    values = table.column(name).cast(pa.float64()).to_numpy()
+    with np.errstate(invalid="ignore"):
+        fits = np.abs(values) < 2**31
+        return np.where(fits, values, default).astype(np.int64)
+
+
+def _stated(value: int) -> int | None:
+    return None if value == _UNSTATED else value
+
+
+def _add_identities(repeats: Repeats, table: pa.Table, first_row: int) -> None:
+    rows = np.arange(first_row, first_row + table.num_rows)
+    if "id" not in table.column_names:
+        repeats.add(content_digests(table), rows)
+        return
+    ids = table.column("id")
+    # An empty id is a fault of its own, not a repeat of another empty one.
+    stated = ~blank(ids).to_numpy()
+    repeats.add(id_digests(ids.filter(pa.array(stated))), rows[stated])
+
+
+def _in_row_order(repeats: Repeats) -> tuple[Rows, Rows, Rows]:
+    parts = list(repeats.found())
+    if not parts:
+        return _NO_ROWS, _NO_ROWS, _NO_ROWS
+    rows, firsts, numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(rows)
+    return rows[order], firsts[order], numbers[order]
+
+
+def _report_duplicates(
+    manifest: Manifest, rows: Rows, firsts: Rows, faults: Faults, storage: Storage
+) -> None:
+    """Name both rows of the first duplicate ids, count all of them."""
+    named = []
+    for row, first in zip(rows[: faults.KEPT].tolist(), firsts.tolist(), strict=False):
+        value = read_rows(manifest.ref, row, row + 1, ["id"], storage).column(0)[0]
+        named.append((row, first, str(value.as_py())))
+    faults.mark_repeats(len(rows), named)

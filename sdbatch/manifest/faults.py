@@ -1,0 +1,242 @@
+"""What can be wrong with a row: each rule once, over whole columns.
+
+A rule is a mask over a batch of rows and the words for the rows it marks. Nothing here
+reads files or stops at the first fault; `manifest.checks` brings the batches.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sdbatch.errors import ManifestError
+from sdbatch.manifest.schema import (
+    CANONICAL,
+    MAX_IMAGES_PER_PROMPT,
+    MAX_SEED,
+    MAX_SIZE_PX,
+    TASK,
+    blank,
+    is_text,
+    json_object_fault,
+    scheduler_class,
+    unknown_scheduler,
+)
+
+Mask = NDArray[np.bool_]
+Reason = Callable[[object], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run can draw.
+
+    Attributes:
+        model: The job's model; rows that name one must name this.
+        size_multiple_px: Width and height must be multiples of this.
+        num_train_timesteps: Most steps a row may ask for.
+        schedulers: Class names that can be drawn with.
+        reserved: Column names the dataset needs for itself.
+        num_images_per_prompt: Pictures of a row that does not say how many.
+    """
+
+    model: str
+    size_multiple_px: int
+    num_train_timesteps: int
+    schedulers: frozenset[str]
+    reserved: frozenset[str] = frozenset()
+    num_images_per_prompt: int = 1
+
+
+class Faults:
+    """The first problems of a manifest in row order, and the count of all."""
+
+    KEPT = 20
+
+    def __init__(self, manifest: str) -> None:
+        self.manifest = manifest
+        self.total = 0
+        self._kept: list[tuple[int, str, str, str]] = []
+
+    def mark(
+        self, mask: Mask, first_row: int, column: str, values: pa.ChunkedArray, reason: Reason
+    ) -> None:
+        """Take in the rows that a rule marks."""
+        places = np.flatnonzero(mask)
+        self.total += len(places)
+        for place in places[: self.KEPT].tolist():
+            value = values[place]
+            seen = value.as_py() if value.is_valid else None
+            shown = "" if seen is None else _shown(seen)
+            self._keep(first_row + place, column, shown, reason(seen))
+
+    def mark_repeats(self, total: int, first: list[tuple[int, int, str]]) -> None:
+        """Take in ids that stand twice: how many, and (row, earlier row, id) of the first."""
+        self.total += total
+        for row, earlier, value in first:
+            reason = f"stands at row {earlier} already, ids must be unique"
+            self._keep(row, "id", _shown(value), reason)
+
+    def first(self) -> tuple[ManifestError, ...]:
+        """The first problems, by row."""
+        return tuple(ManifestError(self.manifest, *fault) for fault in self._kept)
+
+    def _keep(self, row: int, column: str, value: str, reason: str) -> None:
+        self._kept.append((row, column, value, reason))
+        self._kept = heapq.nsmallest(self.KEPT, self._kept)
+
+
+def find_faults(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Mark every fault in a batch of rows that holds canonical columns only."""
+    if _mark_broken_texts(table, first_row, faults):
+        return
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_null(column.type):
+            column = column.cast(CANONICAL[name])
+        if not pa.types.is_string(CANONICAL[name]):
+            _mark_number(name, column, first_row, limits, faults)
+        elif name in ("id", "prompt"):
+            missing = pc.is_null(column) if name == "prompt" else blank(column)
+            faults.mark(missing.to_numpy(), first_row, name, column, _missing(name))
+        elif name != "negative_prompt":
+            _mark_word(name, column.cast(pa.string()), first_row, limits, faults)
+    if "seed" in table.column_names:
+        _mark_seed_overflow(table, first_row, limits, faults)
+
+
+def size_fault(value: object, multiple_px: int) -> str:
+    """Words for a width or height that the model cannot draw."""
+    right = f"must be a multiple of {multiple_px} from {multiple_px} to {MAX_SIZE_PX}"
+    if not isinstance(value, int | float) or not multiple_px <= value <= MAX_SIZE_PX:
+        return right
+    below = int(value) // multiple_px * multiple_px
+    above = below + multiple_px
+    near = f"{below} or {above}" if above <= MAX_SIZE_PX else f"{below}"
+    return f"{right}, for example {near}"
+
+
+def _mark_number(
+    name: str, column: pa.ChunkedArray, first_row: int, limits: Limits, faults: Faults
+) -> None:
+    known, values = _numbers(column)
+    if name == "guidance_scale":
+        # float32 holds it in the dataset: what overflows there is infinite too.
+        good = (values >= 0) & (values <= np.finfo(np.float32).max)
+        words = "must be a finite number, 0 or more"
+    else:
+        low, high = _range(name, limits)
+        # Below high + 1, because a float cannot hold 2**63 - 1 and would round up to pass.
+        good = (values >= low) & (values < high + 1)
+        if values.dtype.kind == "f":
+            good &= np.floor(values) == values
+        words = f"must be a whole number from {low} to {high}"
+    if name in ("width", "height"):
+        step = limits.size_multiple_px
+        good[good] &= values[good].astype(np.int64) % step == 0
+        faults.mark(known & ~good, first_row, name, column, lambda value: size_fault(value, step))
+    else:
+        faults.mark(known & ~good, first_row, name, column, lambda _: words)
+
+
+def _range(name: str, limits: Limits) -> tuple[int, int]:
+    return {
+        "seed": (0, MAX_SEED),
+        "width": (limits.size_multiple_px, MAX_SIZE_PX),
+        "height": (limits.size_multiple_px, MAX_SIZE_PX),
+        "num_inference_steps": (1, limits.num_train_timesteps),
+        "num_images_per_prompt": (1, MAX_IMAGES_PER_PROMPT),
+    }[name]
+
+
+def _mark_word(
+    name: str, column: pa.ChunkedArray, first_row: int, limits: Limits, faults: Faults
+) -> None:
+    """Rules for columns with few different values: each value is judged once."""
+
+    def fault(value: object) -> str:
+        text = str(value)
+        if name == "scheduler":
+            known = scheduler_class(text) in limits.schedulers
+            return "" if known else unknown_scheduler(text, limits.schedulers)
+        if name == "scheduler_config":
+            return json_object_fault(text)
+        right = limits.model if name == "model" else TASK
+        if text == right:
+            return ""
+        return f"this version draws all rows of a run with {name} '{right}', drop the column"
+
+    bad = [value for value in pc.unique(column).to_pylist() if value and fault(value)]
+    if bad:
+        mask = pc.is_in(column, value_set=pa.array(bad, pa.string()))
+        faults.mark(mask.to_numpy(), first_row, name, column, fault)
+
+
+def _mark_seed_overflow(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Picture k of a row is drawn with seed + k, which must stay a seed too."""
+    column = table.column("seed")
+    known, seeds = _numbers(column)
+    fits = known & (seeds >= 0) & (seeds < MAX_SEED + 1)
+    if "num_images_per_prompt" in table.column_names:
+        stated, images = _numbers(table.column("num_images_per_prompt"))
+        extra = np.where(stated, images, limits.num_images_per_prompt) - 1
+    else:
+        extra = np.full(len(seeds), limits.num_images_per_prompt - 1)
+    room = MAX_SEED - np.where(fits, seeds, 0).astype(np.int64)
+    words = f"the seed of the row's last picture passes {MAX_SEED}, take a smaller one"
+    faults.mark(fits & (room < extra), first_row, "seed", column, lambda _: words)
+
+
+def _numbers(column: pa.ChunkedArray) -> tuple[Mask, NDArray[Any]]:
+    """Which values are there, and the values with 0 for those that are not."""
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.int64())
+    known = pc.is_valid(column).to_numpy()
+    return known, pc.fill_null(column, pa.scalar(0, column.type)).to_numpy()
+
+
+def _mark_broken_texts(table: pa.Table, first_row: int, faults: Faults) -> bool:
+    """Mark texts that are no UTF-8; true when there are any, for no other rule can read them."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        pass
+    else:
+        return False
+    before = faults.total
+    for name in table.column_names:
+        column = table.column(name)
+        if is_text(column.type):
+            raw = column.cast(pa.large_binary()).to_pylist()
+            mask = np.array([text is not None and not _is_utf8(text) for text in raw])
+            shown = pa.chunked_array([pa.nulls(len(raw))])
+            faults.mark(mask, first_row, name, shown, lambda _: "is not UTF-8 text, re-encode it")
+    if faults.total == before:
+        raise ManifestError(faults.manifest, first_row, "", "", "damaged Parquet: invalid values")
+    return True
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _missing(name: str) -> Reason:
+    if name == "id":
+        return lambda _: "is empty, give every row an id or drop the column"
+    return lambda _: "is null, every row needs a prompt"
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

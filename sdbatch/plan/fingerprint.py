@@ -1,0 +1,65 @@
+"""Fingerprints: of a plan, so that a folder never mixes two; of a request, to compare pictures.
+
+Both are hashes of canonical JSON (sorted keys, no spaces), so they depend on values alone,
+not on the order in which settings were made or on the Python that hashes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+NOT_IN_PLAN = frozenset(
+    {
+        "manifest",
+        "output",
+        "model",
+        "workers.max",
+        "workers.wait_s",
+        "engine",
+        "address",
+        "checkpoint_every_s",
+        "retries",
+        "failures.allow",
+        "failures.stop_after",
+        "storage",
+    }
+)
+"""Settings that may differ between two halves of one run: names and whereabouts (the
+manifest's identity and the model's revision count instead), and how the work is organised."""
+
+
+def plan_id(resolved: Mapping[str, Any]) -> str:
+    """Fingerprint of a plan: 64 hexadecimal digits over the settings that count.
+
+    Args:
+        resolved: Dotted setting to value; those in `NOT_IN_PLAN` are passed over.
+    """
+    counted = {key: value for key, value in resolved.items() if key not in NOT_IN_PLAN}
+    return hashlib.sha256(canonical(counted)).hexdigest()
+
+
+def row_hash(request: Mapping[str, Any], model_revision: str) -> str:
+    """Fingerprint of one picture's resolved request: 32 hexadecimal digits.
+
+    Args:
+        request: What the model is asked, diffusers' names, the picture's seed included;
+            neither id nor position nor format nor user columns belong in it.
+        model_revision: Revision of the model that is asked.
+    """
+    whole = {**request, "model_revision": model_revision}
+    return hashlib.blake2b(canonical(whole), digest_size=16, person=b"sdbatch.request").hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value.
+
+    Raises:
+        ValueError: It holds NaN or infinity, which no JSON reader need understand.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()

@@ -1,0 +1,161 @@
+"""From manifest rows to pictures: every setting of every picture resolved.
+
+Precedence is row, then defaults, which already hold flags, job file and model in their own
+order. The same few lines run in every worker, so a row becomes the same pictures wherever
+its shard is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sdbatch.errors import ManifestError
+from sdbatch.manifest.content import content_digests
+from sdbatch.manifest.schema import TASK, canonical_json, canonical_table, scheduler_class
+from sdbatch.manifest.shape import sizes_of
+from sdbatch.plan.fingerprint import row_hash
+from sdbatch.plan.seeds import BY_CONTENT, BY_ID, BY_POSITION, derived_seed, seed_of
+from sdbatch.records import RenderRow, RowDefaults, Shard, size_name
+
+
+@dataclass(frozen=True, slots=True)
+class Resolving:
+    """What resolving a row needs besides the row.
+
+    Attributes:
+        manifest: Its name, for messages.
+        defaults: Settings of rows that do not say otherwise.
+        seed: Job seed.
+        hash_rows: Rows without id are known by content (False: by position).
+        occurrences: Row position to how many equal rows precede it; absent means 0.
+        model_revision: Revision of the model that draws.
+    """
+
+    manifest: str
+    defaults: RowDefaults
+    seed: int
+    hash_rows: bool
+    occurrences: Mapping[int, int]
+    model_revision: str
+
+
+def rows_of_shard(
+    window: pa.Table, shard: Shard, defaults: RowDefaults
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    """A shard's rows out of its window, with their positions in the manifest.
+
+    Args:
+        window: Manifest rows `[shard.first_row, shard.end_row)`, all columns.
+        shard: Says which of them are meant.
+        defaults: Sizes of rows that state none.
+    """
+    places = np.arange(window.num_rows, dtype=np.int64)
+    if shard.group:
+        places = places[group_of(window, defaults) == shard.group]
+    places = places[shard.skip : shard.skip + shard.num_rows]
+    return window.take(pa.array(places)), places + shard.first_row
+
+
+def group_of(table: pa.Table, defaults: RowDefaults) -> NDArray[np.str_]:
+    """The picture size of every row as `WxH`."""
+    width, height = sizes_of(table, defaults)
+    pairs, index = np.unique(np.stack((width, height), axis=1), axis=0, return_inverse=True)
+    names = np.array([size_name(int(wide), int(high)) for wide, high in pairs], dtype=np.str_)
+    return names[index.reshape(-1)]
+
+
+def resolve_rows(
+    table: pa.Table, row_indices: Sequence[int] | NDArray[np.int64], how: Resolving
+) -> list[RenderRow]:
+    """One `RenderRow` per picture, in row order, then picture order.
+
+    Args:
+        table: Manifest rows; columns that are not canonical are ignored.
+        row_indices: Position of each of them in the manifest.
+        how: Defaults and identities.
+
+    Raises:
+        ManifestError: A row has no prompt or an unreadable `scheduler_config`, which only an
+            unchecked manifest can hold.
+    """
+    positions = [int(position) for position in row_indices]
+    stated = canonical_table(table).to_pylist()
+    identities = _identities(table, stated, positions, how)
+    pictures: list[RenderRow] = []
+    for row, position, (kind, row_id) in zip(stated, positions, identities, strict=True):
+        request = _request(row, position, how)
+        count = _or(row, "num_images_per_prompt", how.defaults.num_images_per_prompt)
+        occurrence = how.occurrences.get(position, 0)
+        for image_index in range(count):
+            if row.get("seed") is not None:
+                seed = seed_of(row["seed"], image_index)
+            else:
+                seed = derived_seed(how.seed, kind, row_id, occurrence, image_index)
+            pictures.append(_picture(request, position, image_index, row_id, seed, how))
+    return pictures
+
+
+def _identities(
+    table: pa.Table, stated: list[dict[str, Any]], positions: list[int], how: Resolving
+) -> Iterator[tuple[str, str]]:
+    if "id" in table.column_names:
+        return ((BY_ID, row["id"] or "") for row in stated)
+    if how.hash_rows:
+        return ((BY_CONTENT, digest.hex()) for digest in content_digests(table))
+    return ((BY_POSITION, str(position)) for position in positions)
+
+
+def _request(row: Mapping[str, Any], position: int, how: Resolving) -> dict[str, Any]:
+    """What the model is asked for this row, but the seed."""
+    if row["prompt"] is None:
+        reason = "is null, every row needs a prompt"
+        raise ManifestError(how.manifest, position, "prompt", "", reason)
+    defaults = how.defaults
+    config = row.get("scheduler_config") or defaults.scheduler_config
+    try:
+        config = canonical_json(config)
+    except ValueError as error:
+        reason = 'must be a JSON object such as {"eta": 0.5}'
+        raise ManifestError(how.manifest, position, "scheduler_config", config, reason) from error
+    return {
+        "prompt": row["prompt"],
+        "negative_prompt": _or(row, "negative_prompt", defaults.negative_prompt),
+        "width": _or(row, "width", defaults.width),
+        "height": _or(row, "height", defaults.height),
+        "num_inference_steps": _or(row, "num_inference_steps", defaults.num_inference_steps),
+        # Rounded as the dataset stores it, so that a stored value redraws its picture.
+        "guidance_scale": float(np.float32(_or(row, "guidance_scale", defaults.guidance_scale))),
+        "scheduler": scheduler_class(row.get("scheduler") or defaults.scheduler),
+        "scheduler_config": config,
+    }
+
+
+def _picture(
+    request: dict[str, Any], position: int, image_index: int, row_id: str, seed: int, how: Resolving
+) -> RenderRow:
+    return RenderRow(
+        row_index=position,
+        image_index=image_index,
+        row_id=row_id,
+        prompt=request["prompt"],
+        negative_prompt=request["negative_prompt"],
+        seed=seed,
+        width_px=request["width"],
+        height_px=request["height"],
+        num_inference_steps=request["num_inference_steps"],
+        guidance_scale=request["guidance_scale"],
+        scheduler=request["scheduler"],
+        scheduler_config=request["scheduler_config"],
+        row_hash=row_hash({**request, "seed": seed, "task": TASK}, how.model_revision),
+    )
+
+
+def _or(row: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = row.get(name)
+    return default if value is None else value

@@ -1,0 +1,170 @@
+"""Every setting of a run with its value and who set it: asked, model or default.
+
+Some values are known late: a first worker finds what `auto` means for dtype and lanes; until
+then they are null. On a resume what was planned stands, and only what a person says
+explicitly and differently is refused, all differences at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sdbatch.errors import JobError
+from sdbatch.job import Asked
+from sdbatch.manifest.faults import size_fault
+from sdbatch.manifest.schema import MAX_SIZE_PX, TASK, scheduler_class, unknown_scheduler
+from sdbatch.plan.fingerprint import canonical, plan_id
+from sdbatch.records import ManifestRef, ModelFacts, RowDefaults
+
+LATE = frozenset({"render.dtype", "render.batch_size", "shards.size"})
+"""Settings that `auto` leaves null until a worker, or the cutting of shards, settles them."""
+PLAIN = (
+    *("output", "seed", "limit", "image.format", "image.png_level", "image.png_strategy"),
+    *("render.batch_size", "render.dtype", "render.cpu_threads", "shards.size"),
+    *("workers.max", "workers.wait_s", "engine", "checkpoint_every_s", "retries"),
+    *("failures.allow", "failures.stop_after"),
+)
+"""Job keys taken over as they are. `storage` is left out: it may hold credentials."""
+ROW_SETTINGS = tuple(RowDefaults.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A resolved value and where it comes from (`--steps`, `model shapes`, `default`)."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """All settings of a run by dotted key.
+
+    Attributes:
+        settings: Key to setting, in the order `plan` shows them.
+        explicit: Keys whose value a person gave; `auto` counts as not given.
+        notes: Sentences about what was taken over from an earlier plan.
+    """
+
+    settings: Mapping[str, Setting]
+    explicit: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+    def value(self, key: str) -> Any:
+        """The value under a dotted key."""
+        return self.settings[key].value
+
+    def values(self) -> dict[str, Any]:
+        """Key to value: what a job record stores and `resume` compares with."""
+        return {key: setting.value for key, setting in self.settings.items()}
+
+    def sources(self) -> dict[str, str]:
+        """Key to source."""
+        return {key: setting.source for key, setting in self.settings.items()}
+
+    def unsettled(self) -> tuple[str, ...]:
+        """Late settings that still wait for their value."""
+        return tuple(key for key in sorted(LATE) if self.value(key) is None)
+
+    def with_value(self, key: str, value: Any, source: str) -> Resolved:
+        """The same settings with one more, or one changed."""
+        return replace(self, settings={**self.settings, key: Setting(value, source)})
+
+    def settle(self, dtype: str, lanes: Mapping[str, int]) -> Resolved:
+        """Fill in what a worker found for `auto`; what stands already stays."""
+        settled = self
+        if self.value("render.dtype") is None:
+            settled = settled.with_value("render.dtype", dtype, "first worker")
+        if self.value("render.batch_size") is None:
+            settled = settled.with_value("render.batch_size", dict(lanes), "first worker")
+        return settled
+
+    def lanes(self, sizes: Iterable[str]) -> dict[str, int]:
+        """L per picture size; empty until a worker has settled it."""
+        asked = self.value("render.batch_size")
+        if isinstance(asked, int):
+            return dict.fromkeys(sizes, asked)
+        return dict(asked or {})
+
+    def plan_id(self) -> str:
+        """Fingerprint of the settings that count, `plan/fingerprint.py`."""
+        return plan_id(self.values())
+
+
+def resolve(
+    asked: Asked,
+    model: ModelFacts,
+    manifest: ManifestRef,
+    *,
+    hash_rows: bool = True,
+    schedulers: frozenset[str] = frozenset(),
+) -> Resolved:
+    """Resolve every setting: what was asked, then what the model says, then the default.
+
+    Args:
+        asked: The checked job and who said what.
+        model: The model's own defaults and limits.
+        manifest: What is drawn.
+        hash_rows: Whether rows without id are known by content (False: unchecked).
+        schedulers: Class names that can be drawn with; empty leaves that to the worker.
+
+    Raises:
+        JobError: A default is not one this model can draw with.
+    """
+    said = asked.sources
+    settings = {
+        "manifest": Setting(manifest.name, said.get("manifest", "default")),
+        "manifest.identity": Setting(manifest.identity, f"manifest {manifest.name}"),
+        "manifest.hash_rows": Setting(hash_rows, "default" if hash_rows else "--no-check"),
+        "task": Setting(TASK, "default"),
+        "model": Setting(model.name, said.get("model", "default")),
+        "model.revision": Setting(model.revision, f"model {model.name}"),
+    }
+    for name in ROW_SETTINGS:
+        setting = _row_setting(name, asked, model)
+        _demand_drawable(name, setting, model, schedulers)
+        settings[f"defaults.{name}"] = setting
+    for key in PLAIN:
+        value = asked.value(key)
+        late = key in LATE and value == "auto"
+        settings[key] = Setting(None if late else value, said.get(key, "default"))
+    explicit = frozenset(key for key in said if asked.value(key) != "auto")
+    return Resolved(settings, explicit)
+
+
+def row_defaults(resolved: Resolved) -> RowDefaults:
+    """Settings for rows that do not say otherwise."""
+    return RowDefaults(**{name: resolved.value(f"defaults.{name}") for name in ROW_SETTINGS})
+
+
+def _row_setting(name: str, asked: Asked, model: ModelFacts) -> Setting:
+    key = f"defaults.{name}"
+    value = asked.value(key)
+    if value is None:
+        source = model.sources.get(name, f"model {model.name}")
+        return Setting(getattr(model.defaults, name), source)
+    if name == "scheduler":
+        value = scheduler_class(value)
+    if name == "scheduler_config":
+        value = canonical(value).decode() if value else ""
+    return Setting(value, asked.sources.get(key, "default"))
+
+
+def _demand_drawable(
+    name: str, setting: Setting, model: ModelFacts, schedulers: frozenset[str]
+) -> None:
+    for fault in _faults(name, setting.value, model, schedulers):
+        raise JobError(f"{setting.source}: defaults.{name}: {setting.value}: {fault}")
+
+
+def _faults(name: str, value: Any, model: ModelFacts, schedulers: frozenset[str]) -> Iterator[str]:
+    if name in ("width", "height"):
+        step = model.size_multiple_px
+        if value % step or not step <= value <= MAX_SIZE_PX:
+            yield size_fault(value, step)
+    if name == "num_inference_steps" and not 1 <= value <= model.num_train_timesteps:
+        yield f"must be a whole number from 1 to {model.num_train_timesteps}"
+    if name == "scheduler" and schedulers and value not in schedulers:
+        yield unknown_scheduler(value, schedulers)

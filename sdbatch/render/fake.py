@@ -1,0 +1,151 @@
+"""A renderer without torch: a picture computed from the row alone.
+
+It obeys the contract of `protocol.Renderer`, so everything around a renderer can be tested
+and timed in milliseconds, and `fake_pixels` lets a test say what any picture must be.
+Options stand in the model's name: `fake:ms=5,fail=0.01,lanes=16`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdbatch.errors import ModelError
+from sdbatch.records import (
+    RenderedImage,
+    RenderEnv,
+    RenderRow,
+    RenderSpec,
+    RowFailure,
+    size_name,
+)
+from sdbatch.render.protocol import Counters
+
+FAKE_PREFIX = "fake:"
+IDLE_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class FakeOptions:
+    """What a fake model may be told.
+
+    Attributes:
+        ms: Sleep per picture.
+        fail: Share of rows that fail, chosen by their hash.
+        lanes: L for every size.
+    """
+
+    ms: float = 0.0
+    fail: float = 0.0
+    lanes: int = 8
+
+
+def fake_options(name: str) -> FakeOptions:
+    """Read `fake` or `fake:key=value,key=value`.
+
+    Raises:
+        ModelError: A key is unknown or a value no number.
+    """
+    known = {field.name: field.type for field in fields(FakeOptions)}
+    values: dict[str, float] = {}
+    for part in filter(None, name.removeprefix("fake").removeprefix(":").split(",")):
+        key, _, text = part.partition("=")
+        if key not in known:
+            raise ModelError(f"model {name}: no option '{key}', known are {', '.join(known)}")
+        try:
+            values[key] = float(text)
+        except ValueError as error:
+            raise ModelError(f"model {name}: {key} must be a number, got '{text}'") from error
+    lanes = int(values.get("lanes", 8))
+    if lanes < 1:
+        raise ModelError(f"model {name}: lanes must be at least 1")
+    return FakeOptions(values.get("ms", 0.0), values.get("fail", 0.0), lanes)
+
+
+def fake_pixels(row: RenderRow) -> NDArray[np.uint8]:
+    """The picture of a row: its identity as black and white bits, over a colour of its own."""
+    identity = f"{row.row_index}/{row.image_index}/{row.seed}/{row.row_hash}"
+    digest = hashlib.sha256(identity.encode()).digest()
+    height, width = row.height_px, row.width_px
+    ramp = np.linspace(0, 64, width, dtype=np.uint8)[None, :, None]
+    colour = np.array([byte // 2 + 32 for byte in digest[:3]], dtype=np.uint8)
+    pixels = np.broadcast_to(ramp + colour, (height, width, 3)).copy()
+    band = height // 8
+    for number, value in enumerate(
+        (row.row_index, row.image_index, row.seed, int.from_bytes(digest[:8], "big"))
+    ):
+        bits = np.array([value >> bit & 1 for bit in range(63, -1, -1)], dtype=np.uint8)
+        strip = bits[np.arange(width) * 64 // width] * 255
+        pixels[number * band : (number + 1) * band] = strip[None, :, None]
+    return pixels
+
+
+def fake_fails(row: RenderRow, share: float) -> bool:
+    """Whether a row is among the failing ones."""
+    identity = f"{row.row_index}/{row.image_index}/{row.row_hash}"
+    digest = hashlib.sha256(identity.encode()).digest()
+    return int.from_bytes(digest[-8:], "big") < share * 2.0**64
+
+
+class FakeRenderer:
+    """Draws `fake_pixels`, as slowly and as badly as its options say."""
+
+    def __init__(self, spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> None:
+        self._options = fake_options(spec.model_path)
+        lanes = {size_name(*size): self._options.lanes for size in sizes}
+        self.lanes: Mapping[str, int] = lanes | dict(spec.lanes)
+        self.counters = Counters()
+        self.env = RenderEnv(
+            device="cpu",
+            device_name=platform.machine(),
+            dtype="float32" if spec.dtype == "auto" else spec.dtype,
+            pipeline_class="FakePipeline",
+            torch_version="none",
+            diffusers_version="none",
+            kernels=f"numpy {np.__version__}",
+        )
+
+    def render(self, rows: Iterable[RenderRow | None]) -> Iterator[RenderedImage | RowFailure]:
+        """Draw every row; see `protocol.Renderer.render`."""
+        feed, exhausted = iter(rows), False
+        while not exhausted:
+            batch: list[RenderRow] = []
+            lanes = self._options.lanes
+            while len(batch) < lanes and not exhausted:
+                try:
+                    row = next(feed)
+                except StopIteration:
+                    exhausted = True
+                    break
+                if row is None:
+                    break
+                lanes = self.lanes.get(size_name(row.width_px, row.height_px), lanes)
+                batch.append(row)
+            if not batch and not exhausted:
+                time.sleep(IDLE_S)
+            for row in batch:
+                yield self._draw(row, lanes)
+            self._count_padding(batch, lanes)
+
+    def _draw(self, row: RenderRow, lanes: int) -> RenderedImage | RowFailure:
+        started = time.perf_counter()
+        if self._options.ms:
+            time.sleep(self._options.ms / 1000)
+        if fake_fails(row, self._options.fail):
+            return RowFailure(row, "FakeError", "this row was chosen to fail")
+        pixels = fake_pixels(row)
+        seconds = time.perf_counter() - started
+        self.counters.phase_seconds["denoise"] += seconds
+        self.counters.row_steps += row.num_inference_steps
+        return RenderedImage(row, pixels, lanes, False, 1000 * seconds)
+
+    def _count_padding(self, batch: Sequence[RenderRow], lanes: int) -> None:
+        if batch:
+            self.counters.lane_steps += sum(row.num_inference_steps for row in batch)
+            self.counters.lane_slots += lanes * max(row.num_inference_steps for row in batch)

@@ -1,0 +1,217 @@
+"""Where everything of a run lies: the only place that spells a key.
+
+Variable parts are digits, hex, fixed words and the run's name; ids and prompts never
+enter a key, since object stores and file systems disagree about nearly every other
+character and a manifest is written by strangers. Nothing here touches a store.
+`FORMAT.md` says what each object holds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sdbatch.errors import InputError
+
+STATE_ROOT = "__sdbatch"
+MAIN = "main"
+KINDS = ("data", "metadata", "errors", "filtered")
+"""Folders of dataset files, each holding files of the same name for the same attempt."""
+
+MAX_SHARDS = 100_000  # five digits everywhere: readers know no other pattern
+
+_RUN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TOKEN = re.compile(r"[a-z0-9-]{1,80}")
+_COMMIT = re.compile(r"/commits/\d{3}/(\d{5})(?:\.r(\d+))?\.json$")
+_SUCCESS = re.compile(r"/success/(\d+)\.json$")
+_EPOCH = re.compile(r"/lease/(\d{6})\.json$")
+_FILE = re.compile(r"train-(\d{5})-of-(\d{5,6})-([0-9a-f]{8})\.[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """What the name of a dataset file says."""
+
+    kind: str
+    shard_id: int
+    num_shards: int
+    attempt: str
+
+
+def state_prefix(run: str) -> str:
+    """Folder of everything of a run that is not the dataset itself.
+
+    Raises:
+        InputError: The name is not made of small letters, digits and dashes.
+    """
+    if not _RUN.fullmatch(run):
+        raise InputError(f"run name {run!r}: small letters, digits and '-' only, at most 63")
+    return f"{STATE_ROOT}/{run}/"
+
+
+def job_key(run: str) -> str:
+    """What was asked and decided; created once."""
+    return f"{state_prefix(run)}job.json"
+
+
+def schema_key(run: str) -> str:
+    """The frozen Arrow schema of `data/`."""
+    return f"{state_prefix(run)}schema.json"
+
+
+def content_key(run: str, kind: str, sha16: str) -> str:
+    """A table named by its content: `plan` (shards) or `occurrences` (repeats of rows)."""
+    if kind not in ("plan", "occurrences"):
+        raise InputError(f"table {kind!r}: plan and occurrences are known")
+    return f"{state_prefix(run)}{kind}-{_hex(sha16, 16)}.parquet"
+
+
+def manifest_key(run: str, number: int) -> str:
+    """A manifest file that was rewritten for workers."""
+    return f"{state_prefix(run)}manifest/part-{number:05d}.parquet"
+
+
+def progress_key(run: str) -> str:
+    """Where the driver says how far it is."""
+    return f"{state_prefix(run)}progress.json"
+
+
+def preview_key(run: str) -> str:
+    """Contact sheet while the run goes on."""
+    return f"{state_prefix(run)}preview.jpg"
+
+
+def commits_prefix(run: str) -> str:
+    """Folder of all commit records."""
+    return f"{state_prefix(run)}commits/"
+
+
+def commit_prefix(run: str, shard_id: int) -> str:
+    """What the keys of all records of one shard begin with."""
+    _check_shard(shard_id)
+    return f"{commits_prefix(run)}{shard_id // 256:03d}/{shard_id:05d}"
+
+
+def commit_key(run: str, shard_id: int, revision: int = 0) -> str:
+    """A shard's commit record; revision 0 is the first."""
+    suffix = f".r{revision}" if revision else ""
+    return f"{commit_prefix(run, shard_id)}{suffix}.json"
+
+
+def parse_commit(key: str) -> tuple[int, int] | None:
+    """(shard_id, revision) of a commit record's key."""
+    match = _COMMIT.search(key)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def successes_prefix(run: str) -> str:
+    """Folder of success records."""
+    return f"{state_prefix(run)}success/"
+
+
+def success_key(run: str, number: int) -> str:
+    """The n-th success record, from 0."""
+    return f"{successes_prefix(run)}{number}.json"
+
+
+def parse_success(key: str) -> int | None:
+    """Number of a success record's key."""
+    match = _SUCCESS.search(key)
+    return int(match[1]) if match else None
+
+
+def leases_prefix(run: str) -> str:
+    """Folder of driver epochs and their heartbeats."""
+    return f"{state_prefix(run)}lease/"
+
+
+def lease_key(run: str, epoch: int) -> str:
+    """Who drives since when; created once per epoch, from 1."""
+    return f"{leases_prefix(run)}{epoch:06d}.json"
+
+
+def heartbeat_key(run: str, epoch: int) -> str:
+    """The epoch's sign of life, rewritten while it lasts."""
+    return f"{leases_prefix(run)}{epoch:06d}.hb"
+
+
+def parse_epoch(key: str) -> int | None:
+    """Epoch of a lease's key; None for heartbeats."""
+    match = _EPOCH.search(key)
+    return int(match[1]) if match else None
+
+
+def tokens_prefix(run: str) -> str:
+    """Folder of marks by which nodes prove that they see the output."""
+    return f"{state_prefix(run)}tokens/"
+
+
+def token_key(name: str, run: str = MAIN) -> str:
+    """A mark left by the driver or a worker.
+
+    Raises:
+        InputError: The name holds anything but small letters, digits and dashes.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise InputError(f"token name {name!r}: small letters, digits and '-' only")
+    return f"{tokens_prefix(run)}{name}"
+
+
+def parts_prefix(run: str, shard_id: int | None = None) -> str:
+    """Folder of the parts of one open shard, or of all."""
+    if shard_id is None:
+        return f"{state_prefix(run)}parts/"
+    _check_shard(shard_id)
+    return f"{state_prefix(run)}parts/{shard_id:05d}/"
+
+
+def part_key(run: str, shard_id: int, attempt: str, number: int, suffix: str) -> str:
+    """A part: suffix `parquet` holds pictures, `json` describes them."""
+    return f"{parts_prefix(run, shard_id)}{_hex(attempt, 8)}-{number:04d}.{suffix}"
+
+
+def data_prefix(kind: str, run: str = MAIN) -> str:
+    """Where dataset files of a kind lie."""
+    state_prefix(run)
+    return f"{kind}/" if run == MAIN else f"{kind}/run={run}/"
+
+
+def data_key(
+    kind: str,
+    shard_id: int,
+    num_shards: int,
+    attempt: str,
+    run: str = MAIN,
+    suffix: str = "parquet",
+) -> str:
+    """A dataset file; its name is unique to the attempt, so it is never overwritten.
+
+    `kind` is one of `KINDS`, `attempt` eight hex digits.
+    """
+    _check_shard(shard_id)
+    name = f"train-{shard_id:05d}-of-{num_shards:05d}-{_hex(attempt, 8)}.{suffix}"
+    return f"{data_prefix(kind, run)}{name}"
+
+
+def parse_data(key: str, run: str = MAIN) -> FileName | None:
+    """What a dataset file of this run is called; None for anything else.
+
+    Files of other runs, and files that sdbatch did not name, are none of this run's.
+    """
+    for kind in KINDS:
+        folder = data_prefix(kind, run)
+        match = _FILE.fullmatch(key.removeprefix(folder)) if key.startswith(folder) else None
+        if match:
+            return FileName(kind, int(match[1]), int(match[2]), match[3])
+    return None
+
+
+def _check_shard(shard_id: int) -> None:
+    if not 0 <= shard_id < MAX_SHARDS:
+        raise InputError(f"shard {shard_id}: a run has at most {MAX_SHARDS:,}, split it into runs")
+
+
+def _hex(text: str, digits: int) -> str:
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
+        raise InputError(f"{text!r} in an object key: {digits} hex digits are needed")
+    return text

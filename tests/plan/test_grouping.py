@@ -1,0 +1,41 @@
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdbatch.plan.grouping import model_calls, visiting_order
+from sdbatch.records import RenderRow
+
+
+def row(index, size=64, steps=10, guidance=5.0, image=0):
+    return RenderRow(
+        index, image, str(index), "a", "", 0, size, size, steps, guidance, "DDIMScheduler"
+    )
+
+
+def test_guidance_takes_two_lanes():
+    assert [model_calls(row(0, steps=7, guidance=g)) for g in (0.0, 1.0, 1.5)] == [7, 7, 14]
+
+
+def test_large_pictures_come_first_then_long_ones_then_manifest_order():
+    rows = [row(0), row(1, steps=30), row(2, size=128), row(3), row(3, image=1)]
+
+    order = [picture.image_id for picture in visiting_order(rows)]
+
+    assert order == [(2, 0), (1, 0), (0, 0), (3, 0), (3, 1)]
+
+
+def test_pictures_of_one_size_stay_together_even_when_areas_are_equal():
+    flat = RenderRow(0, 0, "", "a", "", 0, 128, 32, 9, 1.0, "DDIMScheduler")
+    tall = RenderRow(1, 0, "", "a", "", 0, 32, 128, 99, 1.0, "DDIMScheduler")
+    long_flat = RenderRow(2, 0, "", "a", "", 0, 128, 32, 999, 1.0, "DDIMScheduler")
+
+    assert visiting_order([flat, tall, long_flat]) == [tall, long_flat, flat]
+
+
+@given(steps=st.lists(st.integers(1, 5), max_size=20), seed=st.integers(0, 99))
+def test_the_order_does_not_depend_on_how_rows_arrive(steps, seed):
+    rows = [row(index, steps=count) for index, count in enumerate(steps)]
+    shuffled = random.Random(seed).sample(rows, len(rows))
+
+    assert visiting_order(shuffled) == visiting_order(rows)
