@@ -33,7 +33,7 @@ from sdbatch.engine.plan_report import PlanReport, report_on
 from sdbatch.engine.prepare import Prepared, limits_of, prepare
 from sdbatch.engine.publish import publish
 from sdbatch.engine.request import layers, own_folder, source_of
-from sdbatch.engine.run import Reporter, Run, RunOptions
+from sdbatch.engine.run import Reporter, Run, RunOptions, choose_engine
 from sdbatch.engine.summary import Summary
 from sdbatch.errors import InputError
 from sdbatch.job import Asked, ask
@@ -111,13 +111,17 @@ def render(
     talk = report or _Silent()
     with ExitStack() as keep:
         prepared = _prepare(manifest, out, options, keep)
+        how = _run_options(prepared.asked, options)
+        choose_engine(how, prepared.store.private)  # refuses before anything is written
         for note in prepared.notes:
             talk.note(note)
-        run = Run(prepared, _run_options(prepared.asked, options), talk)
+        run = Run(prepared, how, talk)
         summary = run.execute()
         if run.newly_finished:
             summary = _finish(prepared.store, summary, options.get("gc", True))
-        _say_where(summary, talk)
+            _say_where(summary, talk)
+        elif summary.reason:
+            talk.note(f"ended early: {summary.reason}; the same command resumes")
     return summary
 
 
@@ -281,5 +285,3 @@ def _say_where(summary: Summary, talk: Reporter) -> None:
     talk.note(f"dataset: {summary.output}")
     if summary.preview:
         talk.note(f"look at: {summary.preview}")
-    if summary.reason:
-        talk.note(f"ended early: {summary.reason}; the same command resumes")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sdbatch.errors import JobError
 
@@ -21,7 +21,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("auto", "ray", "inline")
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
-Tolerance = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%?$")]
+Tolerance = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+%?$|^\d+\.\d+%$")]
 
 
 class Keys(BaseModel):

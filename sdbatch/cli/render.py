@@ -11,6 +11,7 @@ import click
 from sdbatch import api
 from sdbatch.cli.options import given, run_options
 from sdbatch.cli.progress import reporter
+from sdbatch.errors import SdbatchError
 
 SHOWN_BY = {"as_json", "progress"}  # parameters of the display, not of the run
 
@@ -42,8 +43,13 @@ def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> in
     )
     if manifest == "-":
         manifest, options["prompt"] = None, [line.rstrip("\r\n") for line in sys.stdin]
-    with reporter(progress) as report:
-        summary = api.render(manifest, out, report=report, **options)
+    try:
+        with reporter(progress) as report:
+            summary = api.render(manifest, out, report=report, **options)
+    except SdbatchError as error:
+        if as_json:  # a scheduler reads stdout, whatever the end
+            click.echo(json.dumps({"exit_code": error.exit_code, "reason": str(error)}))
+        raise
     if as_json:
         click.echo(json.dumps(summary.to_dict()))
     return summary.exit_code

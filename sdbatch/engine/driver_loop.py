@@ -77,7 +77,8 @@ class EngineInput:
         settle: Called once, with the first worker that is ready; gives what all are told.
         on_progress: Called about twice a second, and once at the end.
         on_note: One line for a person.
-        on_event: Every event, after the run's state has taken it into account.
+        on_event: Every event. `WorkerReady` before that worker is told anything, the others
+            after what follows from them was done.
     """
 
     output: str
@@ -267,14 +268,15 @@ class _Loop:
     def _take(self, event: EngineEvent) -> None:
         commands = self._state.handle(event, time.monotonic())
         if isinstance(event, WorkerReady):
+            self._run.on_event(event)  # may refuse the worker before the plan is settled
             self._begin(event)
-        elif isinstance(event, WorkerRefused):
-            self._error = self._error or event.error
         self._perform(commands)
         line = _note(event)
         if line:
             self._run.on_note(line)
-        if not isinstance(event, WorkerRefused | WorkerLeaving):
+        if isinstance(event, WorkerRefused):
+            self._error = self._error or event.error
+        elif not isinstance(event, WorkerReady | WorkerLeaving):
             self._run.on_event(event)
 
     def _begin(self, ready: WorkerReady) -> None:

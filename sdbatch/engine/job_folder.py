@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.schema import schema_bytes
 from sdbatch.errors import DamagedError, PlanChangedError
+from sdbatch.manifest.reader import open_manifest
 from sdbatch.plan.fingerprint import plan_id
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.plan.sharding import shards_from_table, shards_table
@@ -69,6 +70,7 @@ class NewJob:
     repeats: pa.Table
     hash_rows: bool
     render: RenderSpec
+    pipeline_class: str
     shards: Sequence[Shard]
     schema: pa.Schema
     rows: int
@@ -88,7 +90,6 @@ def create(
         PlanChangedError: Another driver has just created another job here.
         StorageError: The store failed; nothing visible was created.
     """
-    manifest = _store_manifest(store, run, job)
     values = resolved.values()
     spec = RunSpec(
         plan_id=plan_id(values),
@@ -96,12 +97,12 @@ def create(
         storage={},
         run=run,
         num_shards=len(job.shards),
-        manifest=manifest,
+        manifest=_store_manifest(store, run, job),
         defaults=row_defaults(resolved),
         seed=int(values["seed"]),
         hash_rows=job.hash_rows,
         occurrences_key=_store_table(store, run, "occurrences", job.repeats),
-        schema_key=layout.schema_key(run),
+        schema_key=_store_named(store, run, "schema", schema_bytes(job.schema)),
         render=render,
         image=ImageSpec(
             values["image.format"], values["image.png_level"], values["image.png_strategy"]
@@ -109,32 +110,39 @@ def create(
         checkpoint_every_s=0.0,
         retries=0,
     )
-    store.create_once(spec.schema_key, schema_bytes(job.schema))
-    body = {
+    plan_key = _store_table(store, run, "plan", shards_table(job.shards))
+    body = json.dumps(_job_body(job, spec, values, plan_key), indent=1, sort_keys=True).encode()
+    stored = read_body(store, json.loads(RunFolder(store, run).create_job(body)))
+    if stored.spec.plan_id != spec.plan_id:
+        raise PlanChangedError(store.url, tuple(_differences(stored.resolved, values)))
+    return stored
+
+
+def _job_body(
+    job: NewJob, spec: RunSpec, values: Mapping[str, Any], plan_key: str
+) -> dict[str, Any]:
+    return {
         "protocol": PROTOCOL,
         "plan_id": spec.plan_id,
-        "run": run,
+        "run": spec.run,
         "asked": dict(job.asked),
-        "resolved": values,
+        "resolved": dict(values),
         "rows": job.rows,
         "images": job.images,
+        "pipeline_class": job.pipeline_class,
         "num_shards": len(job.shards),
-        "plan_key": _store_table(store, run, "plan", shards_table(job.shards)),
+        "plan_key": plan_key,
         "schema_key": spec.schema_key,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sdbatch_version": version("sdbatch"),
         "spec": _spec_body(spec),
     }
-    stands = RunFolder(store, run).create_job(json.dumps(body, indent=1, sort_keys=True).encode())
-    stored = read_body(store, json.loads(stands))
-    if stored.spec.plan_id != spec.plan_id:
-        changes = tuple(
-            (key, str(stored.resolved.get(key)), str(values[key]))
-            for key in sorted(values)
-            if stored.resolved.get(key) != values[key]
-        )
-        raise PlanChangedError(store.url, changes)
-    return stored
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for key in sorted(now):
+        if was.get(key) != now[key]:
+            yield key, str(was.get(key)), str(now[key])
 
 
 def read(store: Store, run: str) -> StoredJob | None:
@@ -175,7 +183,7 @@ def _store_manifest(store: Store, run: str, job: NewJob) -> ManifestRef:
         return job.manifest
     key = layout.manifest_key(run, 0)
     store.put_file(key, job.frozen)
-    return replace(job.manifest, files=(replace(job.manifest.files[0], url=store.join(key)),))
+    return replace(job.manifest, files=open_manifest(store.join(key)).ref.files)
 
 
 def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
@@ -184,7 +192,11 @@ def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
         return ""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue()
+    return _store_named(store, run, kind, sink.getvalue())
+
+
+def _store_named(store: Store, run: str, kind: str, data: bytes) -> str:
+    """Create an object under the hash of its bytes."""
     key = layout.content_key(run, kind, sha256(data).hexdigest()[:16])
     store.create_once(key, data)
     return key

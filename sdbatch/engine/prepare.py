@@ -28,7 +28,7 @@ from sdbatch.manifest.checks import CheckReport, check_rows
 from sdbatch.manifest.faults import Limits
 from sdbatch.manifest.freeze import content_identity, needs_freezing, write_frozen
 from sdbatch.manifest.reader import Manifest, open_manifest
-from sdbatch.manifest.schema import Columns, read_columns
+from sdbatch.manifest.schema import read_columns
 from sdbatch.manifest.shape import RowShape, manifest_shape
 from sdbatch.plan.estimate import Estimate, estimate
 from sdbatch.plan.facts import TABLED
@@ -88,7 +88,7 @@ class Prepared:
 
     @property
     def storage(self) -> Mapping[str, Any]:
-        """fsspec options for manifest and output."""
+        """Options of fsspec for manifest and output."""
         options: Mapping[str, Any] = self.asked.value("storage")
         return options
 
@@ -156,7 +156,9 @@ def prepare(
         rows=shape.num_rows,
         images=shape.num_images,
         stored=None,
-        job=_new_job(asked, manifest, frozen, resolved, render, shards, schema, shape, checked),
+        job=_new_job(
+            asked, model, manifest, frozen, resolved, render, shards, schema, shape, checked
+        ),
         notes=tuple(dict.fromkeys(notes)),
         expected=estimate(shape, shards),
     )
@@ -223,6 +225,7 @@ def _render_spec(
 
 def _new_job(
     asked: Asked,
+    model: ModelFacts,
     manifest: Manifest,
     frozen: Path | None,
     resolved: Resolved,
@@ -246,6 +249,7 @@ def _new_job(
         repeats=repeats,
         hash_rows=resolved.value("manifest.hash_rows"),
         render=render,
+        pipeline_class=model.pipeline_class,
         shards=shards,
         schema=schema,
         rows=shape.num_rows,

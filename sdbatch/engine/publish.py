@@ -16,6 +16,7 @@ from sdbatch.dataset.card import CardFacts, write_card
 from sdbatch.dataset.columns import installed_version
 from sdbatch.dataset.sheet import contact_sheet, read_first_pictures
 from sdbatch.engine.job_folder import StoredJob
+from sdbatch.plan.fingerprint import NOT_IN_PLAN
 from sdbatch.records import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import CommitRecord, RunFolder
@@ -25,7 +26,7 @@ PICTURES = 16
 RETRY_EVERY_S = 5.0
 JPEG_QUALITY = 90
 CARD_KEY, PREVIEW_KEY = "README.md", "preview.jpg"
-NOT_ON_CARD = ("manifest.identity", "shards.digest", "model_revision", "output", "manifest")
+NOT_ON_CARD = frozenset({"manifest.identity", "shards.digest", "model.revision", "columns"})
 
 
 @dataclass
@@ -115,7 +116,7 @@ def _card_facts(
         title=job.spec.output.rstrip("/").rsplit("/", 1)[-1] or "dataset",
         model=job.spec.render.model,
         model_revision=job.spec.render.model_revision,
-        pipeline_class=str(job.body.get("pipeline_class", "")),
+        pipeline_class=job.body["pipeline_class"],
         dtype=job.spec.render.dtype,
         manifest=job.spec.manifest.name,
         plan_id=job.spec.plan_id,
@@ -126,7 +127,9 @@ def _card_facts(
         failed=failed,
         filtered=sum(result.filtered for result in results),
         size_bytes=sum(result.data.size_bytes for result in results),
-        settings={k: v for k, v in job.resolved.items() if k not in NOT_ON_CARD},
+        metadata_bytes=sum(result.metadata.size_bytes for result in results),
+        errors_bytes=sum(r.errors_file.size_bytes for r in results if r.errors_file),
+        settings={k: v for k, v in job.resolved.items() if k not in NOT_ON_CARD | NOT_IN_PLAN},
         error_counts=counts,
         data_files=files("data"),
         metadata_files=files("metadata"),

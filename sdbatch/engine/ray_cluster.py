@@ -2,8 +2,8 @@
 
 A cluster of ours lives in its own short folder, asks for a token of its own, shows no
 dashboard unless asked, prints nothing and leaves nothing: no process, no folder, no
-environment variable, no signal handler. On Linux the kernel ends its processes with the
-driver; only the folder of a killed driver stays, until the next start removes it.
+environment variable, no signal handler. When its driver is killed, the kernel and
+`orphan_watch.py` end it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import ray
 import ray._private.worker
 import ray.util.client
 
+from sdbatch.engine.orphan_watch import orphan_watch
 from sdbatch.errors import EngineError, JobError
 
 PREFIX = "sdbatch-ray-"
@@ -61,9 +63,11 @@ def connection(
         undo.enter_context(_environment(own_cluster=address is None))
         options: dict[str, Any] = {"address": address}
         if address is None:
+            folder = undo.enter_context(_own_folder())
+            watch = undo.enter_context(orphan_watch(folder))
             options = {
                 "address": "local",
-                "_temp_dir": str(undo.enter_context(_own_folder())),
+                "_temp_dir": str(folder),
                 "_skip_env_hook": True,  # workers use this interpreter as it is
                 "num_cpus": num_cpus,
                 "include_dashboard": dashboard,
@@ -71,6 +75,8 @@ def connection(
             }
         undo.callback(ray.shutdown)
         _init(address, options)
+        if address is None:
+            watch(_processes_of(folder))
         yield
 
 
@@ -146,6 +152,16 @@ def _environment(own_cluster: bool) -> Iterator[None]:
 
 def _ray_variables() -> list[str]:
     return [name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT"]
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Process ids of the cluster that lives in `folder`, and of their children."""
+    found: list[int] = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in child.cmdline()):
+                found += [child.pid, *(one.pid for one in child.children(recursive=True))]
+    return found
 
 
 def _reread_token() -> None:

@@ -40,7 +40,7 @@ FLAGS = {
 OWN_FOLDER = "out"
 """Where pictures of `--prompt` go when no folder is named: below it, by their content."""
 
-_SIZE = re.compile(r"(\d+)[xX×](\d+)")
+_SIZE = re.compile(r"(\d+)[xX](\d+)")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

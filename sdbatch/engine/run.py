@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from sdbatch.engine.summary import Summary, Totals, exit_code_of, tolerance
 from sdbatch.errors import (
     DamagedError,
     InputError,
+    JobError,
     LeaseHeldError,
     NoWorkersError,
     SdbatchError,
@@ -46,6 +48,7 @@ from sdbatch.storage.lease import hold_lease
 PROGRESS_EVERY_S = 10.0
 PULSE_S = 1.0
 ORDERLY = (0, 4, 75)
+_ADDRESS = re.compile(r"auto|[\w.\-\[\]:]+:\d+")
 
 
 class Reporter(Protocol):
@@ -84,6 +87,11 @@ def choose_engine(options: RunOptions, private_store: bool) -> str:
         InputError: What was asked for cannot work here.
     """
     has_ray = importlib.util.find_spec("ray") is not None
+    if options.address and ("://" in options.address or not _ADDRESS.fullmatch(options.address)):
+        raise JobError(
+            f"--address {options.address}: write auto or HOST:PORT, on a machine of the cluster "
+            "(Ray Client, ray://, cannot stream the events of actors)"
+        )
     if private_store and (options.engine == "ray" or options.address):
         raise InputError("memory:// is seen by one process only: use --engine inline")
     if options.engine == "inline" and options.address:

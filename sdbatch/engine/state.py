@@ -102,10 +102,8 @@ class EngineState:
             self._lose(name, now, blame=True, trouble=f"{name} was {reason}")
         self._queue.wake(now)
         if self._pool.overdue(now) and self._ending is None:
-            line = f"no worker came up within {duration(self._terms.wait_s)}: "
-            line += (
-                self._last_trouble or f"all {self._terms.waits_for} are taken, or there are none"
-            )
+            why = self._last_trouble or f"still waiting for {self._terms.waits_for}"
+            line = f"no worker came up within {duration(self._terms.wait_s)}: {why}"
             self._end(ENGINE, line, now, at_once=True)
         return commands + self._decide(now)
 

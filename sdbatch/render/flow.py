@@ -87,6 +87,10 @@ class Flow:
     def _busy(self) -> bool:
         return self._lanes is not None and self._lanes.busy_lanes > 0
 
+    @property
+    def _can_run(self) -> bool:
+        return bool(self._busy or self._again or self._waiting)
+
     def tick(self) -> list[Result]:
         """Move everything one pass on; gives what came out."""
         self._waiting.pull()
@@ -207,7 +211,7 @@ class Flow:
             chunk = [done for done in self._denoised if size_of(done.item.row) == size]
             full = self._renderer.image_decoder.chunk_size(chunk[0].latents)
             late = self._waited_passes > DECODE_AFTER_PASSES
-            if len(chunk) < full and self._busy and not late:
+            if len(chunk) < full and self._can_run and not late:
                 return
             chunk = chunk[:full]
             self._denoised = [done for done in self._denoised if done not in chunk]
@@ -241,7 +245,7 @@ class Flow:
         while self._decoded:
             chunk, decoded = self._decoded[0]
             crowded = len(self._decoded) > CHUNKS_ON_THE_WAY
-            if not (decoded.ready() or crowded or not self._busy):
+            if not (decoded.ready() or crowded or not self._can_run):
                 return
             self._decoded.popleft()
             with self._timed("decode"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sdbatch.errors import DeviceMemoryError, InputError
+from sdbatch.errors import DeviceMemoryError, InputError, SchedulerNotLinearError
 from sdbatch.records import (
     ANY_SIZE,
     RenderedImage,
@@ -109,7 +109,7 @@ class LaneRenderer:
             table, packed = self._table(row)
             prompts = [row.prompt, row.negative_prompt] if row.guided else [row.prompt]
             found = self._encode(prompts, ahead)
-        except (InputError, *PASS_ERRORS) as error:
+        except (InputError, SchedulerNotLinearError, *PASS_ERRORS) as error:
             if is_out_of_memory(error):
                 raise DeviceMemoryError("out of memory while encoding prompts") from error
             return failure_of(row, error)

@@ -140,12 +140,15 @@ def walk_scheduler(
     scheduler = setting.make()
     walk = Walk([start * float(getattr(scheduler, "init_noise_sigma", 1.0))], [], [])
     scales = hasattr(scheduler, "scale_model_input")
+    # diffusers' pipelines step without extra noise where a scheduler leaves them the choice.
+    takes_eta = "eta" in inspect.signature(scheduler.step).parameters
+    extra = {"eta": 0.0} if takes_eta else {}
     refusals = _refusals_of(setting.name, setting.num_inference_steps)
     with refusals, _quiet(), _noise_from(scheduler, noise) as drawn:
         for k, t in enumerate(scheduler.timesteps[setting.begin_index :]):
             x, before = walk.states[-1], len(drawn)
             walk.inputs.append(scheduler.scale_model_input(x, t) if scales else x)
-            after = scheduler.step(output(k), t, x, return_dict=False)[0]
+            after = scheduler.step(output(k), t, x, return_dict=False, **extra)[0]
             if after.shape != x.shape:
                 raise ValueError("it does not give latents of the shape it was given")
             walk.states.append(after)

@@ -18,6 +18,9 @@ MAIN = "main"
 KINDS = ("data", "metadata", "errors", "filtered")
 """Folders of dataset files, each holding files of the same name for the same attempt."""
 
+CONTENT_SUFFIXES = {"plan": "parquet", "occurrences": "parquet", "schema": "arrow"}
+"""Objects that are named by their content, so that two plans never share one."""
+
 MAX_SHARDS = 100_000  # five digits everywhere: readers know no other pattern
 
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -54,16 +57,11 @@ def job_key(run: str) -> str:
     return f"{state_prefix(run)}job.json"
 
 
-def schema_key(run: str) -> str:
-    """The frozen Arrow schema of `data/`."""
-    return f"{state_prefix(run)}schema.json"
-
-
 def content_key(run: str, kind: str, sha16: str) -> str:
-    """A table named by its content: `plan` (shards) or `occurrences` (repeats of rows)."""
-    if kind not in ("plan", "occurrences"):
-        raise InputError(f"table {kind!r}: plan and occurrences are known")
-    return f"{state_prefix(run)}{kind}-{_hex(sha16, 16)}.parquet"
+    """An object named by its content: `plan` (shards), `occurrences` (repeats) or `schema`."""
+    if kind not in CONTENT_SUFFIXES:
+        raise InputError(f"object {kind!r}: {', '.join(CONTENT_SUFFIXES)} are known")
+    return f"{state_prefix(run)}{kind}-{_hex(sha16, 16)}.{CONTENT_SUFFIXES[kind]}"
 
 
 def manifest_key(run: str, number: int) -> str:

@@ -110,7 +110,6 @@ class DriverLease:
 
     def start(self) -> None:
         """Show the first sign of life, then one every `HEARTBEAT_S`."""
-        _here.add(self.epoch.lease_id)
         self.beat()
         self._thread.start()
 
@@ -181,8 +180,15 @@ def _take(
             _wait_until_free(store, run, newest, who, on_wait, clock, sleep)
         number = 1 if newest is None else newest.number + 1
         epoch = Epoch(number, uuid.uuid4().hex, who, _now())
-        body = {"protocol": 1, **asdict(epoch)}
-        if store.create_once(layout.lease_key(run, number), json.dumps(body).encode()):
+        body = json.dumps({"protocol": 1, **asdict(epoch)}).encode()
+        _here.add(epoch.lease_id)  # before others in this process can see the epoch
+        won = False
+        try:
+            won = store.create_once(layout.lease_key(run, number), body)
+        finally:
+            if not won:
+                _here.discard(epoch.lease_id)
+        if won:
             return epoch
 
 

@@ -27,7 +27,13 @@ ENV = RenderEnv(
 )
 
 FACTS = ImageFacts(
-    run="main", model="shapes", model_revision="ab12", env=ENV, sdbatch_version="0.1.0", shard_id=3
+    run="main",
+    model="shapes",
+    model_revision="ab12",
+    env=ENV,
+    sdbatch_version="0.1.0",
+    shard_id=3,
+    attempts=2,
 )
 
 

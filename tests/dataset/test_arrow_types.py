@@ -1,3 +1,5 @@
+"""Manifest columns of any Arrow type read the same in every library."""
+
 import io
 
 import pyarrow as pa

@@ -1,3 +1,5 @@
+"""The card says what is true, shows text as text, and loads."""
+
 import re
 from dataclasses import replace
 

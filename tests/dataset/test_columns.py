@@ -1,3 +1,5 @@
+"""A picture says of itself what was asked and what came out."""
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -40,7 +42,7 @@ def test_a_picture_says_what_was_asked_and_what_came_out():
     assert (columns["prompt"], columns["seed"], columns["width"]) == ("prompt 5", 1007, 8)
     assert (columns["status"], columns["format"], columns["batch_size"]) == ("success", "png", 16)
     assert (columns["image_width"], columns["image_height"]) == (8, 4)
-    assert (columns["shard_id"], columns["attempts"], columns["prompt_truncated"]) == (3, 1, True)
+    assert (columns["shard_id"], columns["attempts"], columns["prompt_truncated"]) == (3, 2, True)
 
 
 def test_a_key_of_an_appended_run_carries_its_name():

@@ -1,3 +1,5 @@
+"""Pixels survive their file, and equal pixels make equal files."""
+
 import hashlib
 import io
 import time
@@ -91,6 +93,14 @@ def test_what_is_no_rgb_picture_is_refused(pixels):
 def test_an_unknown_format_names_the_known_ones():
     with pytest.raises(JobError, match=r"image\.format: 'bmp' is unknown, one of png"):
         encode(np.zeros((4, 4, 3), np.uint8), ImageSpec(format="bmp"))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+def test_pictures_of_other_kinds_decode_to_rgb(mode):
+    target = io.BytesIO()
+    Image.new("RGB", (3, 2), "white").convert(mode).save(target, "PNG")
+
+    assert np.array_equal(decode(target.getvalue()), np.full((2, 3, 3), 255))
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, 400])

@@ -1,3 +1,5 @@
+"""A shard's files hold every picture once, in order, however it was drawn."""
+
 import hashlib
 import json
 import tempfile

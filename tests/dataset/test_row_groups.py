@@ -1,3 +1,5 @@
+"""Parquet settings, row group bounds, and user columns looked up by row."""
+
 import json
 
 import pyarrow as pa

@@ -1,3 +1,5 @@
+"""The frozen schema, column by column."""
+
 import json
 
 import pyarrow as pa

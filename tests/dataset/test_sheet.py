@@ -1,3 +1,5 @@
+"""The contact sheet shows any picture with any prompt."""
+
 import io
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The spool loses nothing it took and keeps nothing half."""
+
 import errno
 import threading
 

@@ -47,7 +47,9 @@ def test_an_object_store_is_read_too(write):
     assert read_rows(manifest.ref, 1, 3).to_pylist() == [{"prompt": "p1"}, {"prompt": "p2"}]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
 @given(first=st.integers(0, 20), count=st.integers(1, 20), group=st.integers(1, 7))
 def test_any_range_is_read_across_row_groups_and_files(write, tmp_path, first, count, group):
     write(prompts(8), "range/a.parquet", row_group_size=group)

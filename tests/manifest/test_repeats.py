@@ -9,7 +9,7 @@ def digest(value):
     return value.to_bytes(8, "little") + bytes(8)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(values=st.lists(st.integers(0, 300), max_size=60), batch=st.integers(1, 25))
 def test_repeats_are_found_across_batches_and_partitions(values, batch):
     with Repeats() as repeats:

@@ -6,7 +6,7 @@ from sdbatch.manifest.schema import LATER, canonical_json, canonical_table, read
 
 
 def schema(**types):
-    return pa.schema([(name, kind) for name, kind in types.items()])
+    return pa.schema(list(types.items()))
 
 
 def test_columns_nobody_reads_pass_through():

@@ -39,7 +39,9 @@ def pictures(results: Iterable[RenderedImage | RowFailure]) -> dict[int, np.ndar
     return drawn
 
 
-def latents_of(renderer: LaneRenderer, rows: list[RenderRow], lanes: int) -> dict[int, torch.Tensor]:
+def latents_of(
+    renderer: LaneRenderer, rows: list[RenderRow], lanes: int
+) -> dict[int, torch.Tensor]:
     """Row index to final latents, all rows of one size through one set of lanes."""
     items = [renderer.prepare(row, []) for row in rows]
     failed = [item for item in items if isinstance(item, RowFailure)]

@@ -7,7 +7,7 @@ import json
 import diffusers
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sdbatch.render.schedulers import scheduler_setting
@@ -84,7 +84,13 @@ def test_every_linear_scheduler_gives_the_pipelines_latents_in_one_mixed_run(ren
     assert {key: error for key, error in errors.items() if not error < 1e-4} == {}
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=4,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(data=st.data())
 def test_a_random_mix_gives_the_pipelines_latents(renderer, pipeline, data):
     rows = []

@@ -128,7 +128,8 @@ def test_an_algorithm_of_the_models_own_scheduler_does_not_spoil_another(shapes)
 @pytest.mark.parametrize(
     ("name", "overrides", "steps", "text"),
     [
-        ("DDMIScheduler", {}, 4, "did you mean DDIMScheduler"),
+        ("DDIMSheduler", {}, 4, "diffusers has no"),
+        ("EulerDiscretScheduler", {}, 4, "did you mean EulerDiscreteScheduler"),
         ("UNet2DModel", {}, 4, "diffusers has no 'UNet2DModel'"),
         ("DDIMScheduler", {"clip_smaple": True}, 4, "did you mean 'clip_sample'"),
         ("LCMScheduler", {}, 900, "refuses 900 steps"),

@@ -138,6 +138,7 @@ class FaultStore(Store):
 
 def make_result(shard_id: int = 0, attempt: str = "0a1b2c3d", num_shards: int = 3, **changes):
     """A plausible result of a shard of two pictures."""
+
     def file(kind):
         key = data_key(kind, shard_id, num_shards, attempt)
         return DataFile(key, num_rows=2, size_bytes=10, sha256="ab" * 32)

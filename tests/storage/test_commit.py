@@ -82,7 +82,9 @@ def test_records_come_in_shard_order_whether_read_alone_or_by_threads(store, cou
     for shard_id in reversed(range(count)):
         folder.commit(make_result(shard_id * 100), PLAN)
 
-    assert [record.result.shard_id for record in folder.records()] == list(range(0, count * 100, 100))
+    assert [record.result.shard_id for record in folder.records()] == list(
+        range(0, count * 100, 100)
+    )
 
 
 def test_committed_shards_are_found_without_reading_a_record():

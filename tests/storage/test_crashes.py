@@ -133,7 +133,11 @@ def read_rows(objects):
 class Watch:
     """What must hold at every moment, whoever has died."""
 
-    FOREVER = (layout.commits_prefix("main"), layout.successes_prefix("main"), layout.job_key("main"))
+    FOREVER = (
+        layout.commits_prefix("main"),
+        layout.successes_prefix("main"),
+        layout.job_key("main"),
+    )
 
     def __init__(self, objects):
         self.objects, self.seen = objects, {}
@@ -246,13 +250,14 @@ class Turns:
 
     def _body(self, name, task):
         self.batons[name].acquire()
+        broken = RuntimeError(f"driver {name} ended in no known way")
         try:
             task()
-            self.reports.put(None)
+            broken = None
         except (PowerCut, SdbatchError):
-            self.reports.put(None)
-        except BaseException as error:
-            self.reports.put(error)
+            broken = None
+        finally:
+            self.reports.put(broken)
 
 
 def race(kind, seed, tmp_path):

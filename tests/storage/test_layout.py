@@ -45,7 +45,9 @@ def test_names_are_those_that_readers_know():
     assert layout.part_key("main", 5, "0a1b2c3d", 2, "json").endswith("/00005/0a1b2c3d-0002.json")
 
 
-@pytest.mark.parametrize("key", ["data/README.md", "data/x.parquet", "train-00000-of-00001-0a1b2c3d.parquet"])
+@pytest.mark.parametrize(
+    "key", ["data/README.md", "data/x.parquet", "train-00000-of-00001-0a1b2c3d.parquet"]
+)
 def test_files_that_we_did_not_name_are_none_of_ours(key):
     assert layout.parse_data(key) is None
 

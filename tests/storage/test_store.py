@@ -197,7 +197,21 @@ def test_a_refused_create_of_an_absent_object_is_repeated(store):
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/etc/x", "../x", "a/../x", "a//x", "a/", "./x", "a\\x", "a b", "ä", "a\n", ".hidden", "a:b"],
+    [
+        "",
+        "/etc/x",
+        "../x",
+        "a/../x",
+        "a//x",
+        "a/",
+        "./x",
+        "a\\x",
+        "a b",
+        "ä",
+        "a\n",
+        ".hidden",
+        "a:b",
+    ],
 )
 def test_a_key_that_is_not_plain_words_is_refused(store, key):
     with pytest.raises(InputError, match="object key"):
@@ -325,7 +339,7 @@ class TestLocal:
         (tmp_path / "data").write_text("a file")
         opened = open_store(tmp_path)
 
-        with pytest.raises(StorageError, match="a file stands where a folder is needed|File exists"):
+        with pytest.raises(StorageError, match="a file stands where a folder is needed"):
             opened.put("data/x", b"x")
         assert opened.head("data/x") is None
 
@@ -343,7 +357,9 @@ class TestLocal:
         assert opened.head("data/x") is None
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "gs://b/x", "https://host/x", "memory://a::file://b"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/x", "gs://b/x", "https://host/x", "memory://a::file://b"]
+)
 def test_an_unsupported_scheme_says_what_is_supported(url):
     with pytest.raises(StorageError, match="a local path, file:// or memory://"):
         open_store(url)

@@ -1,0 +1,98 @@
+"""The fake renderer keeps the contract of the real one, without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sdbatch.errors import ModelError
+from sdbatch.records import RenderSpec, RowFailure
+from sdbatch.render.fake import fake_fails, fake_pixels
+from sdbatch.render.loading import load_renderer
+from tests.render.drawing import make_row, pictures
+
+
+def load(name="fake:", **lanes):
+    return load_renderer(RenderSpec("fake", name, "", "auto", lanes, 1), [(32, 32)])
+
+
+def test_every_row_comes_back_with_its_own_picture():
+    rows = [make_row(i) for i in range(20)]
+
+    drawn = pictures(load().render(rows))
+
+    assert all(np.array_equal(drawn[row.row_index], fake_pixels(row)) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"row_index": 9}, {"image_index": 1}, {"seed": 5}, {"row_hash": "ab"}]
+)
+def test_a_picture_tells_rows_apart(changes):
+    row = make_row(0)
+
+    assert not np.array_equal(fake_pixels(row), fake_pixels(dataclasses.replace(row, **changes)))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (8, 8), (512, 256)])
+def test_a_picture_has_the_size_of_its_row(size):
+    pixels = fake_pixels(make_row(0, width_px=size[0], height_px=size[1]))
+
+    assert pixels.shape == (size[1], size[0], 3)
+    assert pixels.dtype == np.uint8
+
+
+def test_a_share_of_the_rows_fails_the_same_ones_every_time():
+    rows = [make_row(i) for i in range(400)]
+
+    results = list(load("fake:fail=0.25").render(rows))
+
+    failed = {r.row.row_index for r in results if isinstance(r, RowFailure)}
+    assert failed == {row.row_index for row in rows if fake_fails(row, 0.25)}
+    assert 60 < len(failed) < 140
+    assert len(results) == 400
+
+
+def test_none_means_that_no_row_is_there_yet():
+    def feed():
+        yield make_row(0)
+        yield None
+        yield None
+        yield make_row(1)
+
+    assert sorted(pictures(load().render(feed()))) == [0, 1]
+
+
+def test_a_slow_fake_is_slow():
+    started = time.perf_counter()
+
+    list(load("fake:ms=20").render([make_row(i) for i in range(3)]))
+
+    assert time.perf_counter() - started >= 0.06
+
+
+def test_lanes_come_from_the_options_or_the_plan():
+    assert load("fake:lanes=3").lanes == {"32x32": 3}
+    assert load("fake:lanes=3", **{"32x32": 5}).lanes == {"32x32": 5}
+
+
+@pytest.mark.parametrize("name", ["fake:msec=3", "fake:ms=fast", "fake:lanes=0"])
+def test_a_wrong_option_is_refused(name):
+    with pytest.raises(ModelError, match="model fake:"):
+        load(name)
+
+
+def test_loading_a_fake_imports_no_torch():
+    code = (
+        "import sys\n"
+        "from sdbatch.records import RenderSpec\n"
+        "from sdbatch.render.loading import load_renderer\n"
+        "load_renderer(RenderSpec('fake', 'fake:', '', 'auto', {}, 1), [(64, 64)])\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

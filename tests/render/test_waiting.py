@@ -1,0 +1,60 @@
+"""Rows wait in a small room, oldest first, sizes apart."""
+
+from __future__ import annotations
+
+from sdbatch.render.waiting import PATIENCE, Waiting
+from tests.render.drawing import make_row
+
+SMALL, LARGE = (32, 32), (64, 64)
+
+
+def small(index):
+    return make_row(index)
+
+
+def large(index):
+    return make_row(index, width_px=64, height_px=64)
+
+
+def test_no_more_rows_are_pulled_than_the_look_ahead_holds():
+    feed = iter([small(i) for i in range(9)])
+    waiting = Waiting(feed, look_ahead=4)
+
+    waiting.pull()
+
+    assert len(waiting) == 4
+    assert len(list(feed)) == 5
+
+
+def test_none_ends_a_pull_but_not_the_feed():
+    waiting = Waiting([small(0), None, small(1)])
+
+    waiting.pull()
+    first = len(waiting)
+    waiting.pull()
+
+    assert (first, len(waiting), waiting.exhausted) == (1, 2, True)
+
+
+def test_rows_of_the_running_size_overtake_others_in_their_order():
+    waiting = Waiting([large(0), small(1), small(2)])
+    waiting.pull()
+
+    taken = [waiting.take(SMALL), waiting.take(SMALL), waiting.take(SMALL)]
+
+    assert [row and row.row_index for row in taken] == [1, 2, None]
+    assert waiting.next_size == LARGE
+
+
+def test_a_row_is_not_overtaken_for_ever():
+    waiting = Waiting([large(0), *(small(i) for i in range(1, 2 * PATIENCE))])
+    waiting.pull()
+
+    overtaken = 0
+    while waiting.take(SMALL) is not None:
+        overtaken += 1
+        waiting.pull()
+
+    assert overtaken == PATIENCE
+    assert waiting.take(LARGE).row_index == 0
+    assert waiting.take(SMALL) is not None
