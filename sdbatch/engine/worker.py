@@ -161,8 +161,7 @@ class _Desk:
                 continue
             with self._shards_lock:
                 self._open.append(shard)
-            if shard.claim_commit():
-                self._submit_commit(shard)
+            self._move_on(shard)
 
     # -- drawing ---------------------------------------------------------------------
 
@@ -212,10 +211,7 @@ class _Desk:
             except Exception as error:  # noqa: BLE001  # a full disk, an encoder's refusal
                 self._give_up(shard, error)
                 return
-            if shard.claim_commit():
-                self._submit_commit(shard)
-            elif shard.part_due:
-                self._writer.submit(self._save, shard)
+            self._move_on(shard)
         finally:
             self._encoding.release()
 
@@ -224,6 +220,13 @@ class _Desk:
             return next((s for s in self._open if s.holds(result.row.image_id)), None)
 
     # -- writing ---------------------------------------------------------------------
+
+    def _move_on(self, shard: OpenShard) -> None:
+        """Commit a shard that is complete, or store the part that its care demands."""
+        if shard.claim_commit():
+            self._submit_commit(shard)
+        elif shard.part_due:
+            self._writer.submit(self._save, shard)
 
     def _submit_commit(self, shard: OpenShard) -> None:
         self._writing.acquire()  # blocks encoding, then drawing: nothing piles up
