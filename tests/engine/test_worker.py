@@ -108,7 +108,9 @@ def test_a_second_attempt_at_a_committed_shard_loses_and_leaves_the_record(job):
 
         assert done[0].won is won
         assert done[0].success == 10
-    assert record.result.data.key in {info.key for info in open_store(job.spec.output).list("data/")}
+    assert record.result.data.key in {
+        info.key for info in open_store(job.spec.output).list("data/")
+    }
 
 
 def test_a_drained_worker_returns_its_lease_and_puts_its_pictures_aside(job):
@@ -141,7 +143,9 @@ def test_the_next_attempt_draws_only_what_no_part_holds(job, monkeypatch):
     kept = {i for part in Parts(open_store(job.spec.output)).list(0) for i in part.images}
     drawn = []
     real = FakeRenderer._draw
-    monkeypatch.setattr(FakeRenderer, "_draw", lambda s, row, n: drawn.append(row) or real(s, row, n))
+    monkeypatch.setattr(
+        FakeRenderer, "_draw", lambda s, row, n: drawn.append(row) or real(s, row, n)
+    )
     worker, _ = ready_worker(job)
     worker.offer(lease(job, 0))
     events_until(worker, job, 1, ShardDone)
@@ -184,9 +188,7 @@ def test_a_row_that_was_alone_in_two_deaths_is_written_down_as_failed(job):
     assert record.result.errors == {"WorkerKilled": 1}
 
 
-def test_a_renderer_that_breaks_gives_its_shards_back_and_makes_the_worker_unfit(
-    job, monkeypatch
-):
+def test_a_renderer_that_breaks_gives_its_shards_back_and_makes_the_worker_unfit(job, monkeypatch):
     def render(self, rows):
         feed = iter(rows)
         yield self._draw(next(feed), 8)
