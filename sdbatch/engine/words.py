@@ -14,6 +14,8 @@ from sdbatch.records import ModelFacts
 SAMPLE_ROWS = 512
 FEW = 0.5
 SHOWN = ("circle", "square", "star", "heart", "red", "blue", "striped", "small", "top left")
+LITTLE_WORDS = frozenset("a an the of in on at to with and is are it its by for from".split())
+"""In every English prompt, whatever it is about."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -34,6 +36,6 @@ def unknown_words_warning(model: ModelFacts, manifest: Manifest, storage: Storag
 
 
 def known_share(prompt: str, words: frozenset[str]) -> float:
-    """Share of a prompt's words that are known; 1.0 for a prompt without words."""
-    found = _WORD.findall(prompt.lower())
+    """Share of a prompt's words of weight that are known; 1.0 for a prompt without any."""
+    found = [word for word in _WORD.findall(prompt.lower()) if word not in LITTLE_WORDS]
     return sum(word in words for word in found) / len(found) if found else 1.0

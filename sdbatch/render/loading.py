@@ -1,8 +1,9 @@
 """Weights become a renderer.
 
 A diffusers folder is read from disk alone: no network, no code from the model, weights
-only as safetensors. The revision is not looked at again here; the plan has done that.
-`fake:...` models need no torch, so torch is imported only when a real one is loaded.
+only as safetensors. On another node the model may lie elsewhere, so it is found again by
+name there, and its revision must be the planned one. `fake:...` models need no torch, so
+torch is imported only when a real one is loaded.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdbatch.errors import ModelError
 from sdbatch.records import RenderSpec
 from sdbatch.render.fake import FAKE_PREFIX, FakeRenderer
+from sdbatch.render.model_facts import find_model
+from sdbatch.render.model_revision import local_revision
 from sdbatch.render.protocol import Renderer
 
 if TYPE_CHECKING:
     from sdbatch.render.renderer import LaneRenderer
+
+SHA256_DIGITS = 64
+"""A local revision's length; a commit on the Hub is shorter."""
 
 
 def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Renderer:
@@ -28,7 +36,7 @@ def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Rendere
         sizes: Picture sizes (width, height) whose lanes are to be settled at once.
 
     Raises:
-        ModelError: The folder is no model this version can draw with.
+        ModelError: The model is not there, is not the planned one, or cannot be drawn with.
         DeviceMemoryError: The weights do not fit.
     """
     if spec.model_path.startswith(FAKE_PREFIX):
@@ -44,4 +52,21 @@ def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Rendere
 def _load(spec: RenderSpec) -> LaneRenderer:
     from sdbatch.render.diffusers_folder import load_folder
 
-    return load_folder(replace(spec, lanes=dict(spec.lanes)))
+    return load_folder(replace(spec, model_path=str(_folder(spec))))
+
+
+def _folder(spec: RenderSpec) -> Path:
+    """Where this machine has the planned weights."""
+    folder = Path(spec.model_path)
+    if not folder.is_dir():
+        folder = Path(find_model(spec.model).path)
+    if not spec.model_revision:
+        return folder
+    from_hub = len(spec.model_revision) != SHA256_DIGITS
+    revision = folder.name if from_hub else local_revision(spec.model, folder)
+    if revision != spec.model_revision:
+        raise ModelError(
+            f"model {spec.model}: {folder} has revision {revision[:12]}, the plan wants "
+            f"{spec.model_revision[:12]}: use the same weights on every machine"
+        )
+    return folder

@@ -90,6 +90,12 @@ class StandIn:
         return time.monotonic()
 
     def work(self, spec):
+        try:
+            yield from self.draw_leases()
+        finally:
+            (self.out / f"{self.name}.ended").touch()
+
+    def draw_leases(self):
         while not self.draining.is_set():
             try:
                 lease = self.leases.get(timeout=0.02)

@@ -144,6 +144,19 @@ def test_a_worker_whose_node_leaves_is_drained_and_gets_nothing_more():
     assert state.tally.workers_lost == 0
 
 
+def test_a_commit_shows_that_deaths_have_not_stopped_the_run():
+    state = make_state(40)
+    (one, two), _ = bring_up(state)
+    for attempt in range(12):
+        now = 400.0 * attempt
+        assert finish_of(state.handle(died(two), now)) is None
+        state.handle(done(one, attempt), now)
+        (two,) = started(state.tick(now + 5))
+        state.handle(ready(two), now + 5)
+
+    assert state.tally.workers_lost == 12
+
+
 # -- ends ------------------------------------------------------------------------------
 
 
@@ -158,6 +171,15 @@ def test_a_stop_drains_all_and_ends_with_75_when_all_leases_are_back():
     assert drains == [Drain(one), Drain(two)]
     assert answers[:-1] == [[]] * (len(held) - 1)
     assert answers[-1] == [Finish(75, "SIGTERM")]
+
+
+def test_a_worker_that_comes_up_during_the_end_is_drained_and_gets_no_lease():
+    state = make_state(8)
+    one, two = started(state.tick(0.0))
+    state.handle(ready(one), 0.0)
+    state.handle(StopRequested("SIGTERM"), 1.0)
+
+    assert state.handle(ready(two), 2.0) == [Drain(two)]
 
 
 def test_a_stop_does_not_wait_for_ever():

@@ -1,0 +1,117 @@
+"""A cluster of our own: what it leaves behind, after a good end and after a bad one."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from sdbatch.engine.ray_cluster import LOCK, PREFIX, connection
+from sdbatch.engine.ray_engine import run_on_ray
+from sdbatch.errors import JobError
+from tests.engine.standin import StandIn, engine_input, make_shards
+
+ROOT = Path(__file__).parents[2]
+FOREVER = """
+import sys
+from sdbatch.engine.ray_engine import run_on_ray
+from tests.engine.standin import StandIn, engine_input, make_shards
+
+run, _ = engine_input(
+    sys.argv[1], make_shards(100, 100), storage={"picture_s": 0.05},
+    on_event=lambda event: print(type(event).__name__, flush=True),
+)
+run_on_ray(run, None, 1, StandIn)
+"""
+
+
+def folders():
+    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("address", ["ray://h:1", "ray://127.0.0.1:10001"])
+def test_an_address_of_ray_client_is_refused_with_the_way_on(address):
+    with pytest.raises(JobError, match="`--address auto` or HOST:PORT"), connection(address):
+        pass
+
+
+def test_an_address_of_ray_client_in_the_environment_is_refused_too(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://h:1")
+
+    with pytest.raises(JobError), connection("auto"):
+        pass
+
+
+@pytest.mark.ray
+def test_a_run_on_two_workers_commits_everything_and_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    stale, foreign = (
+        Path(tempfile.gettempdir()) / f"{PREFIX}{name}" for name in ("stale", "other")
+    )
+    stale.mkdir(exist_ok=True)
+    (stale / LOCK).touch()
+    foreign.mkdir(exist_ok=True)  # without a lock nobody knows whose it is
+    environment, level = dict(os.environ), logging.getLogger("ray").level
+    handler = signal.getsignal(signal.SIGTERM)
+    during = []
+    run, seen = engine_input(
+        tmp_path,
+        make_shards(8),
+        storage={"picture_s": 0.05},
+        on_event=lambda _: during.append(
+            (signal.getsignal(signal.SIGTERM), os.environ.get("RAY_AUTH_MODE"), len(folders()))
+        ),
+    )
+
+    result = run_on_ray(run, None, 1, StandIn)
+
+    print(f"first lease after {result.startup_s:.1f} s")
+    left = folders()
+    foreign.rmdir()
+    assert (result.exit_code, result.success, result.workers_used) == (0, 32, 2)
+    assert len(list(tmp_path.glob("*.commit"))) == 8
+    assert seen["progress"][-1].done == 32
+    assert {one[:2] for one in during} == {(handler, "token")}
+    assert left == {foreign}
+    assert psutil.Process().children(recursive=True) == []
+    assert dict(os.environ) == environment
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert logging.getLogger("ray").level == level
+    assert not ray.is_initialized()
+    written = capfd.readouterr()
+    assert written.err == ""
+    assert written.out.startswith("first lease after")
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray ends with its driver on Linux only")
+def test_a_killed_driver_takes_all_processes_and_its_folder_with_it(tmp_path):
+    before = folders()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", FOREVER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with driver:
+        while "Pulse" not in driver.stdout.readline():
+            assert driver.poll() is None
+        processes = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+        driver.wait()
+        _, alive = psutil.wait_procs(processes, timeout=5)
+    deadline = time.monotonic() + 5
+    while folders() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert len(processes) >= 6
+    assert alive == []
+    assert folders() == before
