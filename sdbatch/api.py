@@ -113,7 +113,7 @@ def render(
         prepared = _prepare(manifest, out, options, keep)
         how = _run_options(prepared.asked, options)
         choose_engine(how, prepared.store.private)  # refuses before anything is written
-        for note in prepared.notes:
+        for note in (_headline(prepared), *prepared.notes):
             talk.note(note)
         run = Run(prepared, how, talk)
         summary = run.execute()
@@ -254,6 +254,17 @@ def _prepare(
     folder = asked.value("output") or instead_of_output or own_folder(source)
     store = open_store(folder, asked.value("storage"))
     return prepare(asked, source, store, keep, check=options.get("check", True))
+
+
+def _headline(prepared: Prepared) -> str:
+    """What is about to be drawn, and with which settings where a row says nothing."""
+    said, model = prepared.resolved.value, prepared.model
+    return (
+        f"{prepared.rows:,} rows, {prepared.images:,} images in {len(prepared.shards):,} shards; "
+        f"model {model.name} ({model.revision[:12]}), "
+        f"{said('defaults.num_inference_steps')} steps, guidance {said('defaults.guidance_scale')}, {said('defaults.scheduler')}, "
+        f"seed {said('seed')}"
+    )
 
 
 def _run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:

@@ -43,10 +43,8 @@ class Rate:
 
 def finish_time(left: int, rate: float, now: datetime | None = None) -> str:
     """When the run will be done, as a local clock time; `-` while unknown."""
-    if rate <= 0:
+    if rate <= 0 or left == 0:
         return "-"
-    if left == 0:
-        return "now"
     end = (now or datetime.now(UTC).astimezone()) + timedelta(seconds=left / rate)
     days = (end.date() - (now or datetime.now(UTC).astimezone()).date()).days
     return f"{end:%H:%M:%S}" if days == 0 else f"{end:%a %H:%M}" if days < 7 else f"{end:%d %b}"
@@ -110,7 +108,7 @@ class BarReporter:
             completed=done,
             total=progress.images,
             rate=f"{rate:.1f} img/s",
-            eta=f"done at {finish_time(progress.images - done, rate)}",
+            eta=f"ends {finish_time(progress.images - done, rate)}",
             failed=f"failed {progress.failed}",
             phase=phases(progress),
         )

@@ -36,7 +36,7 @@ from sdbatch.records import RenderSpec, RunSpec, Shard
 
 TURN_S = 0.5
 PROGRESS_EVERY_S = 0.5
-CLOSE_S = 10.0
+CLOSE_S = 5.0
 
 
 class Stop:

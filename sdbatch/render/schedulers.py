@@ -123,6 +123,8 @@ def scheduler_setting(
             made.from_config(known | dict(overrides))
     except NotImplementedError:  # an algorithm that only the model's own scheduler has
         known.pop("algorithm_type", None)
+    except REFUSALS:
+        pass  # said in words when the scheduler is made
     return SchedulerSetting(name, known | dict(overrides), num_inference_steps, begin_index)
 
 

@@ -73,10 +73,10 @@ class StandIn:
         fault = self.knobs.get("load")
         if fault == "not shared":
             raise StoreNotSharedError("node-7", "file:///out")
-        if fault == "raises":
+        if fault == "dies, then raises":
+            if self.name == "w0":
+                os._exit(7)
             raise OSError("no space left on device")
-        if fault == "dies":
-            os._exit(7)
         (self.out / f"{self.name}.pid").write_text(str(os.getpid()))
         return ready(self.name)
 

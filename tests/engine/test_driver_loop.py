@@ -120,18 +120,17 @@ def test_the_error_that_ended_a_run_keeps_its_type(tmp_path):
 
 
 def test_a_stop_is_asked_for_once_and_ends_with_75(tmp_path):
-    run, seen = engine_input(tmp_path, make_shards(8))
-    crew = PaperCrew()
+    stop, crew = Stop(), PaperCrew()
 
     def on_event(event):
         if isinstance(event, WorkerReady):
-            run.stop.request("SIGTERM")
-            run.stop.request("a later reason")
+            stop.request("SIGTERM")
+            stop.request("a later reason")
 
     crew.assign = lambda worker, lease: crew.coming.append(
         LeaseReturned(worker, lease.shard.shard_id)
     )
-    run, seen = engine_input(tmp_path, make_shards(8), on_event=on_event, stop=run.stop)
+    run, _ = engine_input(tmp_path, make_shards(8), on_event=on_event, stop=stop)
     result = drive(run, crew, workers=1)
 
     assert (result.exit_code, result.reason) == (75, "SIGTERM")

@@ -15,7 +15,7 @@ from sdbatch.engine.events import (
 from sdbatch.engine.run_terms import WorkerLeaving, WorkerRefused
 from sdbatch.engine.state import DRAIN_S, EngineState
 from sdbatch.errors import ModelError, StoreNotSharedError
-from tests.engine.standin import make_shards
+from tests.engine.standin import make_shards, ready
 from tests.engine.world import (
     World,
     assigned,
@@ -23,6 +23,7 @@ from tests.engine.world import (
     died,
     done,
     failed,
+    finish_of,
     make_state,
     make_terms,
     started,

@@ -132,6 +132,7 @@ def test_an_algorithm_of_the_models_own_scheduler_does_not_spoil_another(shapes)
         ("EulerDiscretScheduler", {}, 4, "did you mean EulerDiscreteScheduler"),
         ("UNet2DModel", {}, 4, "diffusers has no 'UNet2DModel'"),
         ("DDIMScheduler", {"clip_smaple": True}, 4, "did you mean 'clip_sample'"),
+        ("VQDiffusionScheduler", {}, 4, "refuses 4 steps"),
         ("LCMScheduler", {}, 900, "refuses 900 steps"),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "nonsense"}, 4, "refuses 4 steps"),
     ],
