@@ -259,12 +259,16 @@ def _prepare(
 def _headline(prepared: Prepared) -> str:
     """What is about to be drawn, and with which settings where a row says nothing."""
     said, model = prepared.resolved.value, prepared.model
-    return (
-        f"{prepared.rows:,} rows, {prepared.images:,} images in {len(prepared.shards):,} shards; "
-        f"model {model.name} ({model.revision[:12]}), "
-        f"{said('defaults.num_inference_steps')} steps, guidance {said('defaults.guidance_scale')}, {said('defaults.scheduler')}, "
-        f"seed {said('seed')}"
+    counts = f"{prepared.rows:,} rows, {prepared.images:,} images, {len(prepared.shards):,} shards"
+    defaults = ", ".join(
+        (
+            f"{said('defaults.num_inference_steps')} steps",
+            f"guidance {said('defaults.guidance_scale')}",
+            f"{said('defaults.scheduler')}",
+            f"seed {said('seed')}",
+        )
     )
+    return f"{counts}; model {model.name} ({model.revision[:12]}), {defaults}"
 
 
 def _run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:

@@ -53,7 +53,7 @@ class Ledger:
         """Everything spent since the last call: phases by name, and the three step counts."""
         counters = self.renderer.counters
         with self._lock:
-            total = {"load": self.load_seconds, **counters.phase_seconds, **self._own}
+            total = {**counters.phase_seconds, **self._own, "load": self.load_seconds}
             total |= {
                 "row_steps": counters.row_steps,
                 "lane_steps": counters.lane_steps,

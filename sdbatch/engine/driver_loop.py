@@ -266,12 +266,13 @@ class _Loop:
         )
 
     def _take(self, event: EngineEvent) -> None:
+        lost_before = self._state.tally.workers_lost
         commands = self._state.handle(event, time.monotonic())
         if isinstance(event, WorkerReady):
             self._run.on_event(event)  # may refuse the worker before the plan is settled
             self._begin(event)
         self._perform(commands)
-        line = _note(event)
+        line = _note(event, lost=self._state.tally.workers_lost > lost_before)
         if line:
             self._run.on_note(line)
         if isinstance(event, WorkerRefused):
@@ -310,13 +311,19 @@ class _Loop:
             self._run.on_progress(self._state.progress())
 
 
-def _note(event: EngineEvent) -> str:
-    """What a person should hear of an event; empty for most."""
+def _note(event: EngineEvent, lost: bool) -> str:
+    """What a person should hear of an event; empty for most.
+
+    Args:
+        event: What happened.
+        lost: A worker was lost by it, rather than ended in order.
+    """
     match event:
         case WorkerDied(preempted=False, init_failed=True):
             return f"{event.worker} failed to start: {event.message}"
-        case WorkerDied(preempted=False):
-            return f"{event.worker} died: {event.message}; its shards are leased again"
+        case WorkerDied() if lost:
+            how = "was taken away" if event.preempted else "died"
+            return f"{event.worker} {how}: {event.message}; its shards are leased again"
         case WorkerLeaving():
             return f"{event.worker} is drained: its node is about to leave"
         case ShardFailed():

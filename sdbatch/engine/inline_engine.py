@@ -14,7 +14,7 @@ from sdbatch.engine.driver_loop import EngineInput, EngineResult, drive
 from sdbatch.engine.events import Lease, WorkerDied
 from sdbatch.engine.run_terms import EngineEvent, WorkerRefused
 from sdbatch.engine.worker import Worker
-from sdbatch.errors import SdbatchError
+from sdbatch.errors import InputError, StorageError
 from sdbatch.records import RenderSpec, RunSpec
 
 Make = Callable[[str], Worker]
@@ -105,7 +105,7 @@ class InlineCrew:
         run = self._run
         try:
             self._put(name, self._workers[name].load(render, run.sizes, run.token))
-        except SdbatchError as error:
+        except (InputError, StorageError) as error:
             self._put(name, WorkerRefused(name, error))
         except Exception as error:  # noqa: BLE001  # a library's refusal to load
             line = f"{type(error).__name__}: {' '.join(str(error).split())}"

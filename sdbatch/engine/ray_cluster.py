@@ -13,29 +13,25 @@ import importlib
 import logging
 import os
 import secrets
-import shutil
 import signal
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import ray
 import ray._private.worker
 import ray.util.client
 
 from sdbatch.engine.orphan_watch import orphan_watch
+from sdbatch.engine.own_folder import own_folder
 from sdbatch.errors import EngineError, JobError
 
 PREFIX = "sdbatch-ray-"
-LOCK = "driver"  # held by the living driver of the folder
 LONGEST_BASE = 20  # Ray's socket names add 87 characters, the kernel takes 107
 OBJECT_STORE_BYTES = 128 * 2**20  # leases and events only; Ray wants 75 MiB at least
-GONE_WITHIN_S = 5.0
 
 
 @contextlib.contextmanager
@@ -63,7 +59,7 @@ def connection(
         undo.enter_context(_environment(own_cluster=address is None))
         options: dict[str, Any] = {"address": address}
         if address is None:
-            folder = undo.enter_context(_own_folder())
+            folder = undo.enter_context(own_folder(PREFIX, _short_base()))
             watch = undo.enter_context(orphan_watch(folder))
             options = {
                 "address": "local",
@@ -172,52 +168,8 @@ def _reread_token() -> None:
         raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-@contextlib.contextmanager
-def _own_folder() -> Iterator[Path]:
-    """A folder short enough for socket names, locked while this process lives."""
+def _short_base() -> Path:
+    """The folder for temporary files, or one short enough for Ray's socket names."""
     base = Path(tempfile.gettempdir())
-    if len(str(base)) > LONGEST_BASE and os.name == "posix":
-        base = Path("/tmp")
-    _remove_stale(base)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    lock = os.open(folder / f"{LOCK}.new", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        if _locked(lock):
-            (folder / f"{LOCK}.new").rename(folder / LOCK)  # from here on a lock tells the truth
-        yield folder
-    finally:
-        _remove(folder)
-        os.close(lock)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder into which the last agents may still be writing their logs."""
-    deadline = time.monotonic() + GONE_WITHIN_S
-    while folder.exists() and time.monotonic() < deadline:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05 if folder.exists() else 0)
-
-
-def _remove_stale(base: Path) -> None:
-    """Delete the folders of drivers that were killed; living ones hold their lock."""
-    for lock_path in base.glob(f"{PREFIX}*/{LOCK}"):
-        with contextlib.suppress(OSError):
-            lock = os.open(lock_path, os.O_RDWR)
-            try:
-                if _locked(lock):
-                    shutil.rmtree(lock_path.parent, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _locked(descriptor: int) -> bool:
-    """Take a lock that ends with this process; False when another one holds it."""
-    if sys.platform == "win32":
-        return False  # no such lock: folders of killed drivers stay
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    too_long = len(str(base)) > LONGEST_BASE and os.name == "posix"
+    return Path("/tmp") if too_long else base

@@ -8,7 +8,7 @@ few hundred bytes each; pictures never do. Ray restarts and retries nothing by i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -20,18 +20,20 @@ from sdbatch.engine.driver_loop import EngineInput, EngineResult, drive
 from sdbatch.engine.events import Lease, WorkerDied
 from sdbatch.engine.ray_cluster import connection
 from sdbatch.engine.run_terms import EngineEvent, WorkerLeaving, WorkerRefused
+from sdbatch.engine.worker import Worker
 from sdbatch.errors import InputError, SdbatchError, StorageError
 from sdbatch.records import RenderSpec, RunSpec
 
 LOOK_AT_NODES_EVERY_S = 1.0
 LONGEST_MESSAGE = 300
+PULSES_PER_S = 50  # from all workers together, about 2 % of a core
 
 
 def run_on_ray(
     run: EngineInput,
     address: str | None,
     cpu_threads: int,
-    worker_class: type | None = None,
+    worker_class: type = Worker,
     dashboard: bool = False,
 ) -> EngineResult:
     """Run on a cluster at `address`, or on one started here for this run alone.
@@ -49,19 +51,13 @@ def run_on_ray(
         SdbatchError: From one of the run's hooks.
     """
     began = time.monotonic()
-    worker_class = worker_class or _worker_class()
     num_cpus = None if run.workers is None else run.workers * cpu_threads
     with connection(address, num_cpus, dashboard):
         room = _room(run, address, cpu_threads)
+        run = replace(run, pulse_s=max(run.pulse_s, room.workers / PULSES_PER_S))
         crew = RayCrew(run, worker_class, room.gpus_each, cpu_threads)
         waits_for = "GPUs" if room.gpus_each else "workers"
         return drive(run, crew, workers=room.workers, waits_for=waits_for, began=began)
-
-
-def _worker_class() -> type:
-    from sdbatch.engine.worker import Worker  # late: it imports torch
-
-    return Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +265,8 @@ def _line(error: BaseException) -> str:
     """An error in one line: the words of our own, the essence of Ray's."""
     if isinstance(error, SdbatchError):
         return str(error)
+    if isinstance(error, ActorUnavailableError):
+        return "its node cannot be reached"
     if not isinstance(error, RayError):
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST_MESSAGE]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

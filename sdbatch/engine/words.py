@@ -14,7 +14,25 @@ from sdbatch.records import ModelFacts
 SAMPLE_ROWS = 512
 FEW = 0.5
 SHOWN = ("circle", "square", "star", "heart", "red", "blue", "striped", "small", "top left")
-LITTLE_WORDS = frozenset("a an the of in on at to with and is are it its by for from".split())
+LITTLE_WORDS = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "and",
+        "is",
+        "are",
+        "by",
+        "for",
+        "from",
+    )
+)
 """In every English prompt, whatever it is about."""
 _WORD = re.compile(r"[^\W\d_]+")
 

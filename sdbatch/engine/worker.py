@@ -9,7 +9,6 @@ a few encode, one writes parts and commits. `work` itself only carries their eve
 from __future__ import annotations
 
 import queue
-import shutil
 import socket
 import tempfile
 import threading
@@ -24,6 +23,7 @@ from typing import Any
 from sdbatch.engine.commit_shard import Ledger, commit_shard
 from sdbatch.engine.events import Event, Lease, LeaseReturned, Pulse, ShardFailed, WorkerReady
 from sdbatch.engine.open_shard import OpenShard, ShardOpener
+from sdbatch.engine.own_folder import own_folder
 from sdbatch.errors import ModelError, RenderError, SdbatchError, StoreNotSharedError
 from sdbatch.records import RenderedImage, RenderRow, RenderSpec, RowFailure, RunSpec
 from sdbatch.render.loading import load_renderer
@@ -36,6 +36,7 @@ from sdbatch.storage.store import open_store
 ENCODE_THREADS = 2
 MAX_ENCODING = 64  # pictures between the renderer and the spool
 MAX_WRITING = 2  # finished shards between the spool and their commit
+SPOOL_PREFIX = "sdbatch-spool-"
 IDLE_S = 0.02  # how soon a waiting thread looks again
 
 
@@ -50,8 +51,7 @@ class Worker:
     """
 
     def __init__(self, name: str, output: str, storage: Mapping[str, Any], pulse_s: float) -> None:
-        self._name = name
-        self._store = open_store(output, storage)
+        self._name, self._output, self._storage = name, output, storage
         self._pulse_s = pulse_s
         self._leases: queue.SimpleQueue[Lease] = queue.SimpleQueue()
         self._draining = threading.Event()
@@ -67,6 +67,7 @@ class Worker:
         """
         started = time.monotonic()
         node = socket.gethostname()
+        self._store = open_store(self._output, self._storage)
         if self._store.head(token_key(token)) is None:
             raise StoreNotSharedError(node, self._store.url)
         self._store.put(token_key(f"{token}-{self._name}"), node.encode())
@@ -89,11 +90,8 @@ class Worker:
 
     def work(self, spec: RunSpec) -> Iterator[Event]:
         """Draw leases until drained; yields what happens."""
-        folder = Path(tempfile.mkdtemp(prefix="sdbatch-spool-"))
-        try:
+        with own_folder(SPOOL_PREFIX, Path(tempfile.gettempdir())) as folder:
             yield from _Desk(self, spec, folder).events()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Desk:
@@ -258,6 +256,8 @@ class _Desk:
     def _save(self, shard: OpenShard) -> None:
         try:
             shard.save_part(self._parts, self._folder)
+            if shard.alone:
+                self._events.put(self._pulse())  # the driver must know which picture is next
         except Exception as error:  # noqa: BLE001  # a part is a cache, but a store that fails is not
             self._give_up(shard, error)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import traceback
 
 import diffusers
@@ -16,6 +15,7 @@ import torch
 
 from sdbatch.errors import ModelError
 from sdbatch.records import RenderEnv, RenderRow, RowFailure
+from sdbatch.render.processor import processor_name
 
 PASS_ERRORS = (
     RuntimeError,
@@ -113,7 +113,7 @@ def describe(device: torch.device, dtype: str, pipeline_class: str, cpu_threads:
             f"cuda {torch.version.cuda} cudnn {cudnn}"
         )
     else:
-        name = platform.processor() or platform.machine()
+        name = processor_name()
         kernels = f"{torch.backends.cpu.get_cpu_capability()} threads {cpu_threads}"
     return RenderEnv(
         device=device.type,

@@ -8,7 +8,6 @@ Options stand in the model's name: `fake:ms=5,fail=0.01,lanes=16`.
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +24,7 @@ from sdbatch.records import (
     RowFailure,
     size_name,
 )
+from sdbatch.render.processor import processor_name
 from sdbatch.render.protocol import Counters
 
 FAKE_PREFIX = "fake:"
@@ -103,7 +103,7 @@ class FakeRenderer:
         self.counters = Counters()
         self.env = RenderEnv(
             device="cpu",
-            device_name=platform.machine(),
+            device_name=processor_name(),
             dtype="float32" if spec.dtype == "auto" else spec.dtype,
             pipeline_class="FakePipeline",
             torch_version="none",

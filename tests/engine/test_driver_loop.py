@@ -4,7 +4,7 @@ import pytest
 
 from sdbatch.engine.driver_loop import Stop, drive
 from sdbatch.engine.events import LeaseReturned, ShardFailed, WorkerReady
-from sdbatch.engine.run_terms import WorkerRefused
+from sdbatch.engine.run_terms import WorkerLeaving, WorkerRefused
 from sdbatch.errors import ModelError, PlanChangedError
 from tests.engine.standin import RENDER, SPEC, engine_input, make_shards, ready
 from tests.engine.world import died, done
@@ -83,6 +83,32 @@ def test_a_replacement_loads_what_was_settled(tmp_path):
     assert renders[1] is SPEC.render
     assert result.workers_lost == 1
     assert seen["notes"] == ["w0 died: killed; its shards are leased again"]
+
+
+@pytest.mark.parametrize(
+    ("preempted", "drained", "notes"),
+    [
+        (False, False, ["w0 died: killed; its shards are leased again"]),
+        (True, False, ["w0 was taken away: killed; its shards are leased again"]),
+        (True, True, ["w0 is drained: its node is about to leave"]),
+    ],
+)
+def test_people_hear_of_workers_that_were_lost_and_not_of_those_that_left_in_order(
+    tmp_path, preempted, drained, notes
+):
+    run, seen = engine_input(tmp_path, make_shards(1), workers=1)
+    crew = PaperCrew()
+
+    def assign(worker, lease):
+        back = [LeaseReturned(worker, 0)]
+        end = [WorkerLeaving(worker), *back] if drained else []
+        first = [*end, died(worker, preempted=preempted)]
+        crew.coming += [done(worker, 0)] if worker == "w1" else first
+
+    crew.assign = assign
+    drive(run, crew, workers=1, rng=random.Random(1))
+
+    assert seen["notes"] == notes
 
 
 def test_an_error_of_a_hook_closes_the_crew_and_reaches_the_caller(tmp_path):

@@ -13,7 +13,8 @@ import psutil
 import pytest
 import ray
 
-from sdbatch.engine.ray_cluster import LOCK, PREFIX, connection
+from sdbatch.engine.own_folder import LOCK
+from sdbatch.engine.ray_cluster import PREFIX, connection
 from sdbatch.engine.ray_engine import run_on_ray
 from sdbatch.errors import JobError
 from tests.engine.standin import StandIn, engine_input, make_shards
