@@ -42,6 +42,7 @@ class WorkerReady:
         node: Host it runs on.
         lanes: L per picture size it can run.
         load_seconds: From start of loading to ready.
+        notes: What a person should hear of its device.
     """
 
     worker: str
@@ -49,6 +50,7 @@ class WorkerReady:
     env: RenderEnv
     lanes: Mapping[str, int]
     load_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

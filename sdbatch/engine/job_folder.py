@@ -61,6 +61,7 @@ class NewJob:
     Attributes:
         frozen: Local Parquet file to be stored as the manifest; None reads it in place.
         repeats: (row_index, occurrence) of rows equal to an earlier one; may be empty.
+        render_env: What the first worker drew on; a later difference only warns.
     """
 
     asked: Mapping[str, Any]
@@ -71,20 +72,19 @@ class NewJob:
     hash_rows: bool
     render: RenderSpec
     pipeline_class: str
+    render_env: str
     shards: Sequence[Shard]
     schema: pa.Schema
     rows: int
     images: int
 
 
-def create(
-    store: Store, run: str, job: NewJob, resolved: Resolved, render: RenderSpec
-) -> StoredJob:
+def create(store: Store, run: str, job: NewJob, resolved: Resolved) -> StoredJob:
     """Write a settled plan and return what stands.
 
     Args:
+        job: With what the first worker said of its device.
         resolved: With everything settled.
-        render: What the first worker made of `job.render`.
 
     Raises:
         PlanChangedError: Another driver has just created another job here.
@@ -103,7 +103,7 @@ def create(
         hash_rows=job.hash_rows,
         occurrences_key=_store_table(store, run, "occurrences", job.repeats),
         schema_key=_store_named(store, run, "schema", schema_bytes(job.schema)),
-        render=render,
+        render=job.render,
         image=ImageSpec(
             values["image.format"], values["image.png_level"], values["image.png_strategy"]
         ),
@@ -130,6 +130,7 @@ def _job_body(
         "rows": job.rows,
         "images": job.images,
         "pipeline_class": job.pipeline_class,
+        "render_env": job.render_env,
         "num_shards": len(job.shards),
         "plan_key": plan_key,
         "schema_key": spec.schema_key,

@@ -250,6 +250,7 @@ def _new_job(
         hash_rows=resolved.value("manifest.hash_rows"),
         render=render,
         pipeline_class=model.pipeline_class,
+        render_env="",
         shards=shards,
         schema=schema,
         rows=shape.num_rows,

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
 from typing import Any, Protocol
 
+from sdbatch.dataset.columns import render_env_text
 from sdbatch.engine import job_folder
 from sdbatch.engine.driver_loop import EngineInput, EngineResult, Stop
 from sdbatch.engine.events import Event, Progress, ShardDone, WorkerReady
@@ -94,6 +95,8 @@ def choose_engine(options: RunOptions, private_store: bool) -> str:
         )
     if private_store and (options.engine == "ray" or options.address):
         raise InputError("memory:// is seen by one process only: use --engine inline")
+    if options.engine == "inline" and (options.workers or 1) > 1:
+        raise InputError("--engine inline draws with one worker: leave out --workers or use ray")
     if options.engine == "inline" and options.address:
         raise InputError("--address names a Ray cluster: leave out --engine inline")
     if (options.engine == "ray" or options.address) and not has_ray:
@@ -216,15 +219,20 @@ class Run:
         """Write the plan with what the first worker decided, or take the one that stands."""
         prepared = self.prepared
         self._ready_at = time.monotonic()
+        env = render_env_text(ready.env)
         if prepared.job is not None:
             lanes = {size_name(*size): ready.lanes[size_name(*size)] for size in prepared.sizes}
             render = replace(prepared.render, dtype=ready.env.dtype, lanes=lanes)
             resolved = prepared.job.resolved.settle(ready.env.dtype, lanes)
-            self._job = job_folder.create(
-                prepared.store, prepared.run, prepared.job, resolved, render
-            )
+            job = replace(prepared.job, render=render, render_env=env)
+            self._job = job_folder.create(prepared.store, prepared.run, job, resolved)
         else:
             self._job = prepared.stored
+            if self._job is not None and self._job.body["render_env"] != env:
+                self.report.note(
+                    f"note: begun on {self._job.body['render_env']}, going on with {env}: "
+                    "pixels may differ in their last bits; each row says what drew it"
+                )
         if self._job is None:
             raise SdbatchError("a prepared run has neither a new plan nor a standing one")
         render = self._job.spec.render
@@ -245,6 +253,8 @@ class Run:
         if isinstance(event, WorkerReady):
             if store.head(layout.token_key(f"{self._token}-{event.worker}")) is None:
                 raise StoreNotSharedError(event.node, store.url)
+            for line in event.notes:
+                self.report.note(f"{event.worker} on {event.node}: {line}")
         elif isinstance(event, ShardDone):
             self._last_done_at = time.monotonic()
             shown = self._preview.add(event.shard_id) if self._preview else None

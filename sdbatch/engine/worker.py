@@ -37,7 +37,8 @@ ENCODE_THREADS = 2
 MAX_ENCODING = 64  # pictures between the renderer and the spool
 MAX_WRITING = 2  # finished shards between the spool and their commit
 SPOOL_PREFIX = "sdbatch-spool-"
-IDLE_S = 0.02  # how soon a waiting thread looks again
+IDLE_S = 0.02  # how soon an idle renderer looks for rows again
+WAKE_S = 0.2  # a queue wakes its reader at once; this long it looks whether all is over
 
 
 class Worker:
@@ -74,7 +75,8 @@ class Worker:
         self._renderer: Renderer = load_renderer(_here(render), sizes)
         seconds = time.monotonic() - started
         self._ledger = Ledger(self._renderer, load_seconds=seconds)
-        return WorkerReady(self._name, node, self._renderer.env, self._renderer.lanes, seconds)
+        renderer = self._renderer
+        return WorkerReady(self._name, node, renderer.env, renderer.lanes, seconds, renderer.notes)
 
     def offer(self, lease: Lease) -> None:
         """Take a lease; it is opened and drawn in turn. Any thread may call."""
@@ -140,7 +142,7 @@ class _Desk:
 
     def _next_event(self) -> Event | None:
         try:
-            return self._events.get(timeout=IDLE_S)
+            return self._events.get(timeout=min(WAKE_S, self._pulse_s))
         except queue.Empty:
             return None
 
@@ -149,7 +151,7 @@ class _Desk:
     def _open_shards(self) -> None:
         while not self._draining.is_set():
             try:
-                lease = self._leases.get(timeout=IDLE_S)
+                lease = self._leases.get(timeout=WAKE_S)
             except queue.Empty:
                 continue
             try:

@@ -33,6 +33,8 @@ PASS_ERRORS = (
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+OTHERS_GIB = 1.0  # what a context of our own and a desktop may take unmentioned
+
 
 def choose_device() -> torch.device:
     """The GPU this process may use, else the CPU."""
@@ -100,6 +102,20 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def others_on(device: torch.device) -> tuple[str, ...]:
+    """A line when other processes hold memory of the device; ask before loading anything.
+
+    It is no reason to refuse: a desktop lives on the card of many a laptop.
+    """
+    if device.type != "cuda":
+        return ()
+    free, total = torch.cuda.mem_get_info(device)
+    held_gib = (total - free - torch.cuda.memory_reserved(device)) / 2**30
+    if held_gib < OTHERS_GIB:
+        return ()
+    return (f"other processes hold {held_gib:.1f} of {total / 2**30:.1f} GiB on {device}",)
 
 
 def describe(device: torch.device, dtype: str, pipeline_class: str, cpu_threads: int) -> RenderEnv:

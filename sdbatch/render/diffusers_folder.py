@@ -28,6 +28,7 @@ from sdbatch.render.device import (
     choose_dtype,
     describe,
     is_out_of_memory,
+    others_on,
     use_threads,
 )
 from sdbatch.render.families.known import FAMILY_DEFAULTS
@@ -49,6 +50,7 @@ def load_folder(spec: RenderSpec) -> LaneRenderer:
     be_exact()
     device = choose_device()
     dtype = choose_dtype(spec.dtype, device)
+    notes = others_on(device)
     try:
         with _quiet():
             pipeline_class = json.loads((folder / "model_index.json").read_text())["_class_name"]
@@ -70,6 +72,7 @@ def load_folder(spec: RenderSpec) -> LaneRenderer:
         choose_lanes=_lane_chooser(unet, vae, text),
         lanes=spec.lanes,
         cpu_threads=spec.cpu_threads,
+        notes=notes,
     )
 
 

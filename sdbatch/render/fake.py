@@ -101,6 +101,7 @@ class FakeRenderer:
         lanes = {size_name(*size): self._options.lanes for size in sizes}
         self.lanes: Mapping[str, int] = lanes | dict(spec.lanes)
         self.counters = Counters()
+        self.notes: tuple[str, ...] = ()
         self.env = RenderEnv(
             device="cpu",
             device_name=processor_name(),

@@ -40,11 +40,13 @@ class Renderer(Protocol):
         env: What it runs on.
         lanes: L per picture size (`WxH`).
         counters: Running totals; a caller takes differences.
+        notes: What a person should hear of the device, one line each.
     """
 
     env: RenderEnv
     lanes: Mapping[str, int]
     counters: Counters
+    notes: tuple[str, ...]
 
     def render(self, rows: Iterable[RenderRow | None]) -> Iterator[RenderedImage | RowFailure]:
         """Draw every row; each one pulled comes back exactly once, in any order.

@@ -47,6 +47,7 @@ class LaneRenderer:
         choose_lanes: L for a picture size that has none yet.
         lanes: L per picture size, where it is settled.
         cpu_threads: Threads of torch while it computes.
+        notes: What a person should hear of the device.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class LaneRenderer:
         choose_lanes: Callable[[Size], int],
         lanes: Mapping[str, int],
         cpu_threads: int,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self.notes = notes
         self.env = env
         self.lanes: Mapping[str, int] = dict(lanes)
         self.counters = Counters()

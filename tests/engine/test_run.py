@@ -323,3 +323,21 @@ def test_the_first_pictures_are_shown_during_the_run(manifest, tmp_path, report)
     assert Counter("first pictures:" in line for line in report.lines)[True] == 1
     assert (tmp_path / "out" / "__sdbatch" / "main" / "preview.jpg").exists()
     assert min(sheet.size) > 600
+
+
+def test_going_on_with_another_device_is_said_and_allowed(manifest, tmp_path, monkeypatch, report):
+    path, out = manifest(120), tmp_path / "out"
+    options = {"model": "fake:ms=10", "shard_size": 60, **INLINE}
+    run_until(10, monkeypatch, path, out, **options)
+    monkeypatch.setattr("sdbatch.render.fake.processor_name", lambda: "Another CPU")
+
+    summary = api.render(path, out, report=report, **options)
+
+    assert summary.exit_code == 0
+    assert "pixels may differ" in report.text
+    assert "Another CPU" in report.text
+
+
+def test_one_process_with_several_workers_is_refused(manifest, tmp_path):
+    with pytest.raises(InputError, match="one worker"):
+        api.render(manifest(3), tmp_path / "o", model="fake", workers=2, **INLINE)
