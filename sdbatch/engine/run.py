@@ -28,7 +28,7 @@ from sdbatch.engine.events import Event, Progress, ShardDone, WorkerReady
 from sdbatch.engine.inline_engine import run_inline
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.engine.prepare import Prepared
-from sdbatch.engine.publish import Preview
+from sdbatch.engine.publish import CARD_KEY, Preview
 from sdbatch.engine.summary import Summary, Totals, exit_code_of, tolerance
 from sdbatch.errors import (
     DamagedError,
@@ -141,21 +141,26 @@ class Run:
         if self.prepared.stored is not None and folder.success() is not None:
             summary = self._summary(folder, None)
             self.report.note(f"nothing to do, {summary.done:,} of {summary.images:,} done")
+            # A driver may have died between its success record and the card, its last word.
+            self.newly_finished = store.head(CARD_KEY) is None
             return summary
         with (
             hold_lease(store, run, on_wait=self.report.note, on_lost=self._stop.request) as lease,
             _signals(self._stop, self.report),
         ):
-            result = self._engine(folder)
+            committed = folder.committed()
+            all_done = self.prepared.stored is not None and len(committed) == len(
+                self.prepared.shards
+            )
+            result = None if all_done else self._engine(folder, committed)
             if lease.lost:
                 raise LeaseHeldError(f"{store.url}: {self._stop.reason}")
             return self._end(folder, result)
 
     # -- before ----------------------------------------------------------------------
 
-    def _engine(self, folder: RunFolder) -> EngineResult:
+    def _engine(self, folder: RunFolder, committed: set[int]) -> EngineResult:
         prepared, store = self.prepared, self.prepared.store
-        committed = folder.committed()
         if not committed <= {shard.shard_id for shard in prepared.shards}:
             raise DamagedError(store.join(layout.commits_prefix(prepared.run)), "foreign records")
         totals = Totals.of(record.result for record in folder.records())
@@ -279,12 +284,12 @@ class Run:
 
     # -- after -----------------------------------------------------------------------
 
-    def _end(self, folder: RunFolder, result: EngineResult) -> Summary:
-        if result.error is not None:
+    def _end(self, folder: RunFolder, result: EngineResult | None) -> Summary:
+        if result is not None and result.error is not None:
             raise result.error
-        if result.exit_code not in ORDERLY:
+        if result is not None and result.exit_code not in ORDERLY:
             raise _error_of(result)
-        if result.exit_code == 0:
+        if result is None or result.exit_code == 0:
             folder.create_success(self._job_id(), len(self.prepared.shards))
             self.newly_finished = True
         return self._summary(folder, result)

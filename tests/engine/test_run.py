@@ -341,3 +341,25 @@ def test_going_on_with_another_device_is_said_and_allowed(manifest, tmp_path, mo
 def test_one_process_with_several_workers_is_refused(manifest, tmp_path):
     with pytest.raises(InputError, match="one worker"):
         api.render(manifest(3), tmp_path / "o", model="fake", workers=2, **INLINE)
+
+
+def test_a_driver_that_died_just_before_its_last_words_is_finished_by_the_next(
+    manifest, tmp_path, monkeypatch
+):
+    path, out = manifest(20), tmp_path / "out"
+    options = {"model": "fake", "shard_size": 5, **INLINE}
+    api.render(path, out, **options)
+    orphan = out / "data" / "train-00001-of-00004-0123abcd.parquet"
+    state = out / "__sdbatch" / "main"
+
+    for lost in (["README.md"], ["README.md", "__sdbatch/main/success/0.json"]):
+        orphan.write_bytes(b"left by a lost attempt")
+        for name in lost:
+            (out / name).unlink()
+        monkeypatch.setattr("sdbatch.engine.run.run_inline", None)  # nothing is left to draw
+        summary = api.render(path, out, **options)
+
+        assert summary.exit_code == 0
+        assert (out / "README.md").exists()
+        assert (state / "success" / "0.json").exists()
+        assert not orphan.exists()
