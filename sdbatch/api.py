@@ -28,12 +28,13 @@ from sdbatch.audit.report import Report as VerifyReport
 from sdbatch.audit.status import Status, read_status
 from sdbatch.audit.verify import verify as verify_dataset
 from sdbatch.engine import job_folder
+from sdbatch.engine.choice import RunOptions, choose_engine
 from sdbatch.engine.events import Progress
 from sdbatch.engine.plan_report import PlanReport, report_on
 from sdbatch.engine.prepare import Prepared, limits_of, prepare
 from sdbatch.engine.publish import publish
 from sdbatch.engine.request import layers, own_folder, source_of
-from sdbatch.engine.run import Reporter, Run, RunOptions, choose_engine
+from sdbatch.engine.run import Reporter, Run
 from sdbatch.engine.summary import Summary
 from sdbatch.errors import InputError
 from sdbatch.job import Asked, ask

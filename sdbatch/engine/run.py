@@ -7,33 +7,25 @@ picture bytes pass through it only for the preview.
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import re
-import signal
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from sdbatch.dataset.columns import render_env_text
 from sdbatch.engine import job_folder
+from sdbatch.engine.choice import RunOptions, choose_engine
 from sdbatch.engine.driver_loop import EngineInput, EngineResult, Stop
 from sdbatch.engine.events import Event, Progress, ShardDone, WorkerReady
 from sdbatch.engine.inline_engine import run_inline
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.publish import CARD_KEY, Preview
+from sdbatch.engine.signals import stop_on_signals
 from sdbatch.engine.summary import Summary, Totals, exit_code_of, tolerance
 from sdbatch.errors import (
     DamagedError,
     InputError,
-    JobError,
     LeaseHeldError,
     NoWorkersError,
     SdbatchError,
@@ -49,7 +41,6 @@ from sdbatch.storage.lease import hold_lease
 PROGRESS_EVERY_S = 10.0
 PULSE_S = 1.0
 ORDERLY = (0, 4, 75)
-_ADDRESS = re.compile(r"auto|[\w.\-\[\]:]+:\d+")
 
 
 class Reporter(Protocol):
@@ -60,51 +51,6 @@ class Reporter(Protocol):
 
     def progress(self, progress: Progress) -> None:
         """Show where the run stands; called several times a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How to run a plan: nothing here changes a pixel.
-
-    Attributes:
-        engine: `auto`, `ray` or `inline`.
-        address: A running Ray cluster; None starts one on this machine.
-        workers: Processes wanted; None lets the engine choose.
-        wait_s: How long to wait for the first worker.
-        dashboard: Start Ray's dashboard with a local cluster.
-    """
-
-    engine: str = "auto"
-    address: str | None = None
-    workers: int | None = None
-    wait_s: float = 1800.0
-    dashboard: bool = False
-
-
-def choose_engine(options: RunOptions, private_store: bool) -> str:
-    """`ray` or `inline`: one device needs no cluster where Ray is a guest.
-
-    Raises:
-        InputError: What was asked for cannot work here.
-    """
-    has_ray = importlib.util.find_spec("ray") is not None
-    if options.address and ("://" in options.address or not _ADDRESS.fullmatch(options.address)):
-        raise JobError(
-            f"--address {options.address}: write auto or HOST:PORT, on a machine of the cluster "
-            "(Ray Client, ray://, cannot stream the events of actors)"
-        )
-    if private_store and (options.engine == "ray" or options.address):
-        raise InputError("memory:// is seen by one process only: use --engine inline")
-    if options.engine == "inline" and (options.workers or 1) > 1:
-        raise InputError("--engine inline draws with one worker: leave out --workers or use ray")
-    if options.engine == "inline" and options.address:
-        raise InputError("--address names a Ray cluster: leave out --engine inline")
-    if (options.engine == "ray" or options.address) and not has_ray:
-        raise InputError("--engine ray: Ray is not installed, pip install ray, or use inline")
-    if options.engine != "auto" or options.address:
-        return "ray" if options.address else options.engine
-    several = (options.workers or 1) > 1
-    return "ray" if has_ray and not private_store and (_on_linux() or several) else "inline"
 
 
 @dataclass
@@ -146,7 +92,7 @@ class Run:
             return summary
         with (
             hold_lease(store, run, on_wait=self.report.note, on_lost=self._stop.request) as lease,
-            _signals(self._stop, self.report),
+            stop_on_signals(self._stop, self.report.note),
         ):
             committed = folder.committed()
             all_done = self.prepared.stored is not None and len(committed) == len(
@@ -335,38 +281,3 @@ class Run:
 def _error_of(result: EngineResult) -> SdbatchError:
     kinds: dict[int, type[SdbatchError]] = {2: InputError, 3: StorageError, 5: NoWorkersError}
     return kinds.get(result.exit_code, SdbatchError)(result.reason)
-
-
-def _on_linux() -> bool:
-    return sys.platform.startswith("linux")
-
-
-@contextmanager
-def _signals(stop: Stop, report: Reporter) -> Iterator[None]:
-    """Ask for an orderly end on SIGINT or SIGTERM; the second one ends at once.
-
-    Only the main thread may set handlers: elsewhere (a notebook's thread, a server) the
-    caller's own stay in force. They are restored at the end.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before: dict[signal.Signals, Any] = {}
-
-    def handle(number: int, _: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        stop.request(f"{name} received")
-        report.note(f"{name}: finishing what is in flight; once more ends at once")
-
-    for number in wanted:
-        before[number] = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

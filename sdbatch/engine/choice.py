@@ -1,0 +1,61 @@
+"""Which engine runs a plan, and with how much: nothing here changes a pixel."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass
+
+from sdbatch.errors import InputError, JobError
+
+_ADDRESS = re.compile(r"auto|[\w.\-\[\]:]+:\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a plan: nothing here changes a pixel.
+
+    Attributes:
+        engine: `auto`, `ray` or `inline`.
+        address: A running Ray cluster; None starts one on this machine.
+        workers: Processes wanted; None lets the engine choose.
+        wait_s: How long to wait for the first worker.
+        dashboard: Start Ray's dashboard with a local cluster.
+    """
+
+    engine: str = "auto"
+    address: str | None = None
+    workers: int | None = None
+    wait_s: float = 1800.0
+    dashboard: bool = False
+
+
+def choose_engine(options: RunOptions, private_store: bool) -> str:
+    """`ray` or `inline`: one device needs no cluster where Ray is a guest.
+
+    Raises:
+        InputError: What was asked for cannot work here.
+    """
+    has_ray = importlib.util.find_spec("ray") is not None
+    if options.address and ("://" in options.address or not _ADDRESS.fullmatch(options.address)):
+        raise JobError(
+            f"--address {options.address}: write auto or HOST:PORT, on a machine of the cluster "
+            "(Ray Client, ray://, cannot stream the events of actors)"
+        )
+    if private_store and (options.engine == "ray" or options.address):
+        raise InputError("memory:// is seen by one process only: use --engine inline")
+    if options.engine == "inline" and (options.workers or 1) > 1:
+        raise InputError("--engine inline draws with one worker: leave out --workers or use ray")
+    if options.engine == "inline" and options.address:
+        raise InputError("--address names a Ray cluster: leave out --engine inline")
+    if (options.engine == "ray" or options.address) and not has_ray:
+        raise InputError("--engine ray: Ray is not installed, pip install ray, or use inline")
+    if options.engine != "auto" or options.address:
+        return "ray" if options.address else options.engine
+    several = (options.workers or 1) > 1
+    return "ray" if has_ray and not private_store and (_on_linux() or several) else "inline"
+
+
+def _on_linux() -> bool:
+    return sys.platform.startswith("linux")
