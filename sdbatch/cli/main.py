@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import click
 
+from sdbatch.cli.exit_codes import EXIT_CODES
 from sdbatch.errors import SdbatchError
 
 GROUPS = ("Draw", "Look", "Keep", "Cluster")
@@ -32,14 +33,6 @@ Examples:
   sdbatch render --prompt "a small red circle on a blue background" out/first
   sdbatch render manifests/shapes.parquet out/shapes
   sdbatch status out/shapes
-"""
-
-EXIT_CODES = """\
-\b
-Exit codes:
-  0 all rows done        2 input or configuration   4 rows failed
-  1 internal error       3 storage or damaged       5 engine, cluster or lease
-  75 stopped early or unfinished: the same command resumes
 """
 
 

@@ -34,7 +34,7 @@ class NumberOrAuto(click.ParamType[int | str]):
         self.fail(f"{text!r} is neither a whole number from 1 nor 'auto'", param, ctx)
 
 
-AUTO = NumberOrAuto()
+AUTO: dict[str, Any] = {"type": NumberOrAuto(), "metavar": "N|auto"}
 
 OPTIONS = (
     click.argument("manifest", required=False),
@@ -55,10 +55,10 @@ OPTIONS = (
     click.option("--seed", type=int, help="Job seed, for rows without their own.  [default: 0]"),
     click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model."),
     click.option("--engine", type=click.Choice(ENGINES), help="What runs the plan."),
-    click.option("--workers", type=AUTO, help="Processes that draw; one GPU each."),
+    click.option("--workers", **AUTO, help="Processes that draw; one GPU each."),
     click.option("--address", metavar="auto|HOST:PORT", help="A running Ray cluster."),
-    click.option("--shard-size", type=AUTO, help="Manifest rows committed together."),
-    click.option("--batch-size", type=AUTO, help="Lanes of a pass; guidance takes two."),
+    click.option("--shard-size", **AUTO, help="Manifest rows committed together."),
+    click.option("--batch-size", **AUTO, help="Lanes of a pass; guidance takes two."),
     click.option("--limit", type=int, metavar="N", help="Only the first N rows."),
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file."

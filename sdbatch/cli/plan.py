@@ -12,7 +12,7 @@ from sdbatch import api
 from sdbatch.cli.options import given, run_options
 
 
-@click.command()
+@click.command(epilog="Exit codes: 0 the run can begin, 2 it cannot: the reason is said.")
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan for machines.")
 @click.pass_context

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sdbatch import api
+from sdbatch.cli.exit_codes import EXIT_CODES
 from sdbatch.cli.options import given, run_options
 from sdbatch.cli.progress import reporter
 from sdbatch.errors import SdbatchError
@@ -16,7 +17,7 @@ from sdbatch.errors import SdbatchError
 SHOWN_BY = {"as_json", "progress"}  # parameters of the display, not of the run
 
 
-@click.command(epilog="The same command on the same OUT resumes.")
+@click.command(epilog=EXIT_CODES)
 @run_options
 @click.option("--wait-for-workers", metavar="TIME", help="Give up after this.  [default: 30m]")
 @click.option(
@@ -32,7 +33,7 @@ SHOWN_BY = {"as_json", "progress"}  # parameters of the display, not of the run
 @click.option("--json", "as_json", is_flag=True, help="Print a summary for machines on stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> int:
-    """Draw MANIFEST into the dataset OUT.
+    """Draw MANIFEST into the dataset OUT; the same command on the same OUT resumes.
 
     MANIFEST is a Parquet file, folder or glob with a column `prompt` (local or any fsspec
     URL), or `-` for one prompt a line on standard input; with --prompt it is left out.

@@ -10,7 +10,9 @@ from sdbatch.api import open_dataset
 from sdbatch.audit.status import describe
 
 
-@click.command(epilog="With --exit-code: the run's own code (0, 4, 75 unfinished).")
+@click.command(
+    epilog="Exit codes: 0, or with --exit-code the run's own: 0, 4 rows failed, 75 unfinished."
+)
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Print all fields for machines.")
 @click.option("--exit-code", is_flag=True, help="Exit with the run's code.")

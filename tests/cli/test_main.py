@@ -60,6 +60,7 @@ def test_every_command_has_help(name):
 
     assert done.returncode == 0
     assert len(done.stdout) > 100
+    assert "xit code" in done.stdout
 
 
 def test_version_is_printed():
