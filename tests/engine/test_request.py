@@ -39,7 +39,7 @@ def test_times_are_written_with_a_unit_or_in_seconds(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "-3m", "3 weeks"])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(JobError, match="--x: .*30m"):
+    with pytest.raises(JobError, match=r"--x: .*30m"):
         seconds_of(text, "--x")
 
 
