@@ -13,9 +13,11 @@ a main guard, and signal handlers are set only while `render` runs in the main t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
@@ -28,14 +30,21 @@ from sdbatch.audit.report import Report as VerifyReport
 from sdbatch.audit.status import Status, read_status
 from sdbatch.audit.verify import verify as verify_dataset
 from sdbatch.engine import job_folder
-from sdbatch.engine.choice import RunOptions, choose_engine
+from sdbatch.engine.bench import BenchAsk
+from sdbatch.engine.bench_report import BenchReport
+from sdbatch.engine.bench_run import run_bench
+from sdbatch.engine.choice import RunOptions, choose_engine, demand_reachable
 from sdbatch.engine.events import Progress
 from sdbatch.engine.plan_report import PlanReport, report_on
 from sdbatch.engine.prepare import Prepared, limits_of, prepare
 from sdbatch.engine.publish import publish
-from sdbatch.engine.request import layers, own_folder, source_of
+from sdbatch.engine.replay import replay
+from sdbatch.engine.replay_report import ReplayReport
+from sdbatch.engine.request import layers, own_folder, refuse_unknown, source_of
 from sdbatch.engine.run import Reporter, Run
+from sdbatch.engine.stored_rows import Key
 from sdbatch.engine.summary import Summary
+from sdbatch.engine.trace_request import trace as trace
 from sdbatch.errors import InputError
 from sdbatch.job import Asked, ask
 from sdbatch.records import ANY_SIZE, RenderSpec
@@ -71,6 +80,8 @@ class Options(TypedDict, total=False):
     address: str
     shard_size: int | Literal["auto"]
     batch_size: int | Literal["auto"]
+    compile: bool
+    canary: bool
     limit: int
     settings: Sequence[str] | Mapping[str, Any]
     check: bool
@@ -111,12 +122,15 @@ def render(
     """
     talk = report or _Silent()
     with ExitStack() as keep:
-        prepared = _prepare(manifest, out, options, keep)
+        refuse_unknown(options, RenderOptions.__annotations__)
+        prepare_run = _preparing(manifest, out, options, keep)
+        prepared = prepare_run()
         how = _run_options(prepared.asked, options)
         choose_engine(how, prepared.store.private)  # refuses before anything is written
+        demand_reachable(how.address)
         for note in (_headline(prepared), *prepared.notes):
             talk.note(note)
-        run = Run(prepared, how, talk)
+        run = Run(prepared, how, talk, prepare_run)
         summary = run.execute()
         if run.newly_finished:
             summary = _finish(prepared.store, summary, options.get("gc", True))
@@ -136,7 +150,8 @@ def plan(
     """
     with ExitStack() as keep:
         nowhere = keep.enter_context(TemporaryDirectory(prefix="sdbatch-plan-"))
-        prepared = _prepare(manifest, out, options, keep, instead_of_output=nowhere)
+        refuse_unknown(options, Options.__annotations__)
+        prepared = _preparing(manifest, out, options, keep, instead_of_output=nowhere)()
         return report_on(prepared, prepared.asked.value("output") or "")
 
 
@@ -164,6 +179,43 @@ def load_model(
     return Model(facts, load_renderer(spec, ()), limits_of(facts))
 
 
+def bench(
+    *,
+    model: str | None = None,
+    arch: str | None = None,
+    random_weights: bool = False,
+    rows: int | None = None,
+    num_inference_steps: int | None = None,
+    size: str | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    dtype: str = "auto",
+    rounds: int = 3,
+    mix: bool = False,
+    compare: str | None = None,
+    report: Reporter | None = None,
+) -> BenchReport:
+    """Measure a model on this machine: in this process, without Ray and without files.
+
+    Args:
+        model: Model name, folder or hub id; `shapes` where nothing is named.
+        arch: A published architecture instead (`sd15`, `sd21`, `shapes`).
+        random_weights: Make the weights of `arch` up: nothing is downloaded.
+        rows: Pictures of a run; None fills the lanes a few times.
+        mix: Also draw rows of unlike scheduler, steps and guidance.
+        compare: `diffusers` draws the same rows with its own pipeline, in turn with ours.
+        report: Told how it goes; None is silent.
+
+    Raises:
+        InputError: The options cannot be met, or the device has no memory for it.
+        RenderError: A row failed.
+    """
+    ask = BenchAsk(
+        model, arch, random_weights, rows, num_inference_steps, size, batch_size, dtype, rounds,
+        mix, compare,
+    )  # fmt: skip
+    return run_bench(ask, (report or _Silent()).note)
+
+
 def open_dataset(url: str | Path) -> Dataset:
     """A rendered dataset, or one that is being rendered; needs neither torch nor Ray."""
     return Dataset(open_store(url))
@@ -188,7 +240,7 @@ class Dataset:
         return verify_dataset(self.store, level=level)
 
     def files(self) -> list[str]:
-        """Paths or URLs of the committed files of `data/`, in row order."""
+        """Paths or URLs of the committed files of `data/`, by shard."""
         return [self.store.join(record.result.data.key) for record in self._records()]
 
     def to_table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -198,6 +250,22 @@ class Dataset:
     def errors(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows that failed, with type, message and traceback."""
         return self._read("errors", columns)
+
+    def replay(
+        self, keys: Sequence[Key], *, model: str | None = None, out: str | Path | None = None
+    ) -> ReplayReport:
+        """Draw pictures again from the dataset alone and compare pixels; loads the model.
+
+        Args:
+            keys: Of the column `key`, or row numbers for all pictures of a row.
+            model: Where the planned weights lie, if not where the plan found them.
+            out: Local folder for pictures to look at.
+
+        Raises:
+            InputError: A key is not here.
+            ModelError: The planned weights are not here.
+        """
+        return replay(self.store, keys, model=model or "", out=Path(out) if out else None)
 
     def collect_orphans(self, *, dry_run: bool = False) -> list[str]:
         """Delete files that no record of the finished run names; returns their keys.
@@ -216,7 +284,7 @@ class Dataset:
             for of, file in record.files:
                 if of == kind:
                     with self.store.open(file.key) as opened:
-                        tables.append(pq.read_table(opened, columns=columns))
+                        tables.append(pq.read_table(opened, columns=columns, use_threads=False))
         return pa.concat_tables(tables) if tables else pa.table({})
 
 
@@ -243,18 +311,21 @@ class _Silent:
         """Drop it."""
 
 
-def _prepare(
+def _preparing(
     manifest: Table | None,
     out: str | Path | None,
     options: Mapping[str, Any],
     keep: ExitStack,
     instead_of_output: str = "",
-) -> Prepared:
+) -> Callable[[], Prepared]:
+    """What decides the run, as often as it is called: the prompts are taken in once."""
     asked = ask(layers(manifest, out, options))
-    source = source_of(manifest, options.get("prompt") or (), asked)
-    folder = asked.value("output") or instead_of_output or own_folder(source)
+    source = source_of(manifest, options.get("prompt"), asked)
+    folder = asked.value("output") or instead_of_output or own_folder(source, asked)
+    if not os.fsdecode(str(folder)).isprintable():
+        raise InputError(f"output {str(folder)!a}: name it in readable text")
     store = open_store(folder, asked.value("storage"))
-    return prepare(asked, source, store, keep, check=options.get("check", True))
+    return partial(prepare, asked, source, store, keep, check=options.get("check", True))
 
 
 def _headline(prepared: Prepared) -> str:
@@ -280,6 +351,7 @@ def _run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:
         workers=None if workers == "auto" else workers,
         wait_s=asked.value("workers.wait_s"),
         dashboard=options.get("dashboard", False),
+        canary=asked.value("canary"),
     )
 
 

@@ -15,6 +15,7 @@
     ├── RenderError           the model or the device                                     exit 4
     │   ├── DeviceMemoryError     out of memory
     │   ├── NonFiniteError        NaN or infinity in latents
+    │   ├── BlackImageError       a picture without a single bit of light
     │   └── SchedulerNotLinearError   a scheduler that is no table
     └── EngineError           the cluster                                                 exit 5
         ├── NoWorkersError        no worker came up in time
@@ -181,6 +182,10 @@ class DeviceMemoryError(RenderError):
 
 class NonFiniteError(RenderError):
     """NaN or infinity where a picture should be."""
+
+
+class BlackImageError(RenderError):
+    """A picture whose every value is 0."""
 
 
 class SchedulerNotLinearError(RenderError):

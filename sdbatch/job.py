@@ -19,6 +19,7 @@ from sdbatch.errors import JobError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("auto", "ray", "inline")
+ATTENTION = ("auto", "sdpa", "math", "flash", "efficient", "cudnn")
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Tolerance = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+%?$|^\d+\.\d+%$")]
@@ -57,6 +58,11 @@ class Render(Keys):
     batch_size: PositiveInt | Auto = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cpu_threads: PositiveInt = 1
+    compile: bool = False
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    attention: Literal["auto", "sdpa", "math", "flash", "efficient", "cudnn"] = "auto"
+    tf32: bool = False
 
 
 class Shards(Keys):
@@ -96,6 +102,7 @@ class Job(Keys):
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 60.0
     retries: Annotated[int, Field(ge=0)] = 3
     failures: Failures = Failures()
+    canary: bool = True
     storage: dict[str, Any] = {}
 
 
@@ -104,10 +111,14 @@ RESERVED = {
     "inputs": "this version takes no input pictures",
     "schedule": "this version starts runs by hand only",
     "on_finish": "this version ends with the run",
-    "render.compile": "this version draws without compilation",
+    "render.lossy": "this version has no lossy switch (neither feature caches nor fp8)",
     "workers.min": "this version starts with whatever workers are up",
 }
 """Keys of the frozen tree that this version knows and cannot honour: refused, never ignored."""
+
+
+FREE_FORM = ("storage", "defaults.scheduler_config")
+"""Keys that hold a tree of names which are not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,12 @@ def ask(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Asked:
     sources: dict[str, str] = {}
     for name, layer in layers:
         for key, value in flatten(layer):
+            free = next((free for free in FREE_FORM if key.startswith(f"{free}.")), "")
+            if free:
+                branch = _nest({key.removeprefix(f"{free}."): value})
+                values[free] = {**(values.get(free) or {}), **branch}
+                sources[free] = name
+                continue
             if key in RESERVED:
                 raise JobError(f"{name}: {key}: {RESERVED[key]}, leave the key out")
             if key not in KEYS:

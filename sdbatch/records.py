@@ -226,6 +226,27 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """Switches that trade time for pixels equal only to the eye; all are part of the plan.
+
+    None of them lets one row depend on another: at equal switches a row keeps its pixels.
+
+    Attributes:
+        compile: Compile the denoiser's repeated blocks, one shape at a time.
+        channels_last: Lay convolution weights out with channels last.
+        fuse_qkv: Compute query, key and value of the denoiser's attention in one product.
+        attention: Attention kernel of the denoiser, one of `job.ATTENTION`.
+        tf32: Let GPUs multiply float32 numbers with 10 bits of mantissa.
+    """
+
+    compile: bool = False
+    channels_last: bool = False
+    fuse_qkv: bool = False
+    attention: str = "auto"
+    tf32: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RenderSpec:
     """What a worker must know to load a model and draw with it.
 
@@ -236,6 +257,7 @@ class RenderSpec:
         dtype: `float32`, `bfloat16`, `float16`, or `auto` until a worker has chosen.
         lanes: L per picture size (`WxH`); empty until a worker has chosen.
         cpu_threads: Threads of one worker on a CPU.
+        speed: What makes it faster.
     """
 
     model: str
@@ -244,6 +266,7 @@ class RenderSpec:
     dtype: str
     lanes: Mapping[str, int]
     cpu_threads: int
+    speed: Speed = Speed()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The Python doors: the same names as the command line, any table, pictures in memory."""
 
+import inspect
 import subprocess
 import sys
 import typing
@@ -11,9 +12,10 @@ import pytest
 
 import sdbatch
 from sdbatch import api
+from sdbatch.cli import bench as bench_command
 from sdbatch.cli import plan as plan_command
 from sdbatch.cli import render as render_command
-from sdbatch.errors import ManifestRowsError, ModelError
+from sdbatch.errors import JobError, ManifestRowsError, ModelError
 from sdbatch.records import RenderedImage
 
 DISPLAY = {"as_json", "progress"}
@@ -31,6 +33,12 @@ def test_every_flag_is_a_parameter_of_the_same_name_and_no_more(command, options
     assert flags == parameters
 
 
+def test_every_flag_of_bench_is_a_parameter_of_the_same_name_and_no_more():
+    flags = {param.name for param in bench_command.command.params} - DISPLAY
+
+    assert flags == set(inspect.signature(api.bench).parameters) - {"report"}
+
+
 def test_the_public_names_are_loaded_lazily():
     code = (
         "import sys, sdbatch\n"
@@ -41,7 +49,14 @@ def test_the_public_names_are_loaded_lazily():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-    assert set(sdbatch.__all__) == {"render", "plan", "open_dataset", "load_model", "__version__"}
+    assert set(sdbatch.__all__) == {
+        "bench",
+        "render",
+        "plan",
+        "open_dataset",
+        "load_model",
+        "__version__",
+    }
     assert all(hasattr(sdbatch, name) for name in sdbatch.__all__)
 
 
@@ -65,7 +80,7 @@ def test_a_manifest_may_be_any_table_and_is_kept_with_the_run(make, tmp_path):
 
     table = api.open_dataset(out).to_table(["prompt", "seed", "tag"])
     assert table.to_pylist() == ROWS
-    assert (out / "__sdbatch" / "main" / "manifest" / "part-00000.parquet").exists()
+    assert len(list((out / "__sdbatch" / "main" / "manifest").iterdir())) == 1
     assert again.exit_code == 0
 
 
@@ -128,3 +143,27 @@ def test_resolved_seeds_are_those_of_the_manifest(tmp_path):
     api.render(ROWS, tmp_path / "out", **INLINE)
 
     assert api.open_dataset(tmp_path / "out").to_table(["seed"])["seed"].to_pylist() == [*range(6)]
+
+
+@pytest.mark.parametrize("door", ["render", "plan"])
+def test_a_misspelt_option_is_refused_with_the_nearest_name(door, tmp_path):
+    args = (ROWS, tmp_path / "o") if door == "render" else (ROWS,)
+
+    with pytest.raises(JobError, match="num_inference_steps"):
+        getattr(api, door)(*args, num_inference_step=3)
+
+
+def test_every_door_opens_again_and_again_whatever_was_imported_before(tmp_path):
+    code = (
+        "import sdbatch, sdbatch.render.fake, sdbatch.plan.seeds\n"
+        "options = dict(model='fake', engine='inline', size='64x64')\n"
+        "for n in '12':\n"
+        f"    out = {str(tmp_path)!r} + '/' + n\n"
+        "    sdbatch.render([{'prompt': n}], out, **options)\n"
+        "    sdbatch.plan([{'prompt': n}], **options)\n"
+        "    sdbatch.open_dataset(out)\n"
+        "    list(sdbatch.load_model('fake').stream([n]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr

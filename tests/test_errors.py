@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.StoreNotSharedError("node7", "/mnt/out"),
     errors.DeviceMemoryError("no memory for 16 lanes of 64x64"),
     errors.NonFiniteError("NaN in latents"),
+    errors.BlackImageError("all black"),
     errors.SchedulerNotLinearError("UniPC", 0.25, "clips"),
     errors.NoWorkersError("none came up"),
     errors.WorkerInitError("three in a row"),

@@ -3,7 +3,7 @@
 import pytest
 
 from sdbatch.errors import JobError
-from sdbatch.job import KEYS, RESERVED, ask
+from sdbatch.job import ATTENTION, KEYS, RESERVED, ask
 
 
 def test_the_last_layer_wins_and_is_remembered_as_the_source():
@@ -35,6 +35,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
         ("defaults.guidance_scale", float("nan")),
         ("render.batch_size", "many"),
         ("render.dtype", "int8"),
+        ("render.dtype", "float8_e4m3fn"),
+        ("render.attention", "fast"),
+        ("render.compile", "maybe"),
         ("seed", -1),
         ("limit", 0),
         ("failures.allow", "some"),
@@ -61,3 +64,13 @@ def test_free_form_keys_keep_their_tree():
 
 def test_no_key_is_both_known_and_reserved():
     assert not KEYS & RESERVED.keys()
+
+
+def test_attention_kernels_are_listed_once():
+    for name in ATTENTION:
+        assert ask([("--set", {"render.attention": name})]).value("render.attention") == name
+
+
+def test_a_lossy_switch_is_refused_with_what_this_version_lacks():
+    with pytest.raises(JobError, match=r"render\.lossy: this version has no lossy switch"):
+        ask([("--set", {"render.lossy": ["deepcache:3"]})])

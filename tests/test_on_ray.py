@@ -117,3 +117,20 @@ def test_sigterm_drains_and_the_same_line_finishes(manifest, tmp_path):
     assert api.open_dataset(out).status().state == "stopped"
     render(*args)
     assert len(pixels(out)) == 400
+
+
+def test_several_workers_bring_their_bad_pictures_to_one_canary(manifest, tmp_path):
+    summary = api.render(
+        manifest(3000),
+        tmp_path / "out",
+        model="fake:same=1,ms=5",
+        size="64x64",
+        engine="ray",
+        workers=2,
+        shard_size=100,
+    )
+
+    assert summary.exit_code == 75
+    assert summary.workers == 2
+    assert summary.reason.startswith("canary: of the first")
+    assert summary.done < 3000

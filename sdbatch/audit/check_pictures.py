@@ -70,8 +70,9 @@ class PictureCheck:
     def _batches(self, key: str, kind: str) -> Iterator[list[dict[str, Any]]]:
         extra = {"data": PICTURE, "metadata": (), "errors": ("status", "error_type")}[kind]
         with self._store.open(key) as source, pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(BATCH, columns=[*IDS, *extra]):
-                yield batch.to_pylist()
+            for batch in file.iter_batches(BATCH):
+                _check_columns(batch)
+                yield batch.select([*IDS, *extra]).to_pylist()
 
     def _pictures(self, key: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -139,6 +140,15 @@ def picture_fault(row: Mapping[str, Any]) -> str:
     except (DamagedError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({error})"
     return "" if pixel_sha256(pixels) == row["pixel_sha256"] else "its pixels are not those hashed"
+
+
+def _check_columns(batch: pa.RecordBatch) -> None:
+    """Refuse what readers cannot open: Parquet takes any bytes for text and returns them."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(f"column '{name}': {error}") from error
 
 
 def _image_id(row: Mapping[str, Any]) -> ImageId:

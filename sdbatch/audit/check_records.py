@@ -28,7 +28,7 @@ def read_shards(store: Store, key: str) -> list[Shard]:
     """
     try:
         with store.open(key) as file:
-            table = pq.read_table(file, columns=list(COLUMNS))
+            table = pq.read_table(file, columns=list(COLUMNS), use_threads=False)
         return [Shard(**row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, TypeError) as error:
         raise DamagedError(store.join(key), f"no table of shards ({error})") from error

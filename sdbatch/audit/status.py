@@ -17,10 +17,11 @@ from sdbatch.errors import InputError
 from sdbatch.records import ShardResult
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.layout import MAIN
-from sdbatch.storage.lease import STALE_S, newest_epoch, read_heartbeat
+from sdbatch.storage.lease import STALE_S, newest_epoch, read_heartbeat, surely_gone
+from sdbatch.storage.process_identity import this_process
 from sdbatch.storage.store import Store
 
-DONE, ROWS_FAILED, UNFINISHED = 0, 4, 75
+DONE, DAMAGED, ROWS_FAILED, UNFINISHED = 0, 3, 4, 75
 FRESH_S = 45.0
 RECENT_RECORDS = 64
 
@@ -30,12 +31,14 @@ class Status:
     """A run at one moment. Times are UTC, in ISO form.
 
     Attributes:
-        state: `planned`, `running`, `stopped`, `done` or `done_with_failures`.
+        state: `planned`, `running`, `stopped`, `done`, `done_with_failures` or `damaged`:
+            finished once, yet its records no longer add up to the plan.
         images: Planned pictures; success, failed and filtered count committed ones.
         images_per_s: Measured by the driver, or from the last records; None when unknown.
         eta: When a running run will be done at this rate.
         errors: Error type to count, most frequent first.
-        exit_code: The run's own: 0 done, 4 more failed than allowed, 75 unfinished.
+        exit_code: The run's own: 0 done, 3 damaged, 4 more failed than allowed,
+            75 unfinished.
         driver: Process and machine of the last driver; empty when there was none.
         driver_seen_at: Its last sign of life, by its own clock.
         resume: Command that goes on, or says so in words; empty when nothing is left.
@@ -85,15 +88,20 @@ def read_status(store: Store, run: str = MAIN, now: datetime | None = None) -> S
     job = folder.read_job()
     if job is None:
         raise InputError(f"{store.url}: holds no run '{run}', name the output of sdbatch render")
-    counts = _count(folder)
+    # Asked before the records are counted: a run that ends meanwhile must not look damaged.
     finished = folder.success() is not None
+    counts = _count(folder)
+    damaged = finished and not counts.fill(job)
     epoch = newest_epoch(store, run)
     beat = read_heartbeat(store, run, epoch.number) if epoch else None
-    alive = beat is not None and not beat.ended and _age_s(beat.at, now) <= STALE_S
+    beating = beat is not None and not beat.ended and _age_s(beat.at, now) <= STALE_S
+    # A killed driver's last beat stays fresh for a while.
+    alive = beating and epoch is not None and not surely_gone(epoch, this_process())
     progress = folder.read_progress() or {}
     fresh = progress if alive and _age_s(progress.get("at"), now) <= FRESH_S else {}
     rate = fresh.get("images_per_s") or counts.rate()
     state = _state(finished, counts.failed, alive, started=epoch is not None or counts.shards > 0)
+    state = "damaged" if damaged else state
     done = counts.success + counts.failed + counts.filtered + int(fresh.get("finished") or 0)
     return Status(
         url=store.url,
@@ -110,7 +118,7 @@ def read_status(store: Store, run: str = MAIN, now: datetime | None = None) -> S
         images_per_s=round(rate, 3) if rate else None,
         eta=_eta(now, job["images"] - done, rate) if state == "running" else None,
         errors=dict(sorted(counts.errors.items(), key=lambda item: (-item[1], item[0]))),
-        exit_code=_exit_code(finished, counts.failed, job),
+        exit_code=DAMAGED if damaged else _exit_code(finished, counts.failed, job),
         driver=epoch.owner.place if epoch else "",
         driver_seen_at=(beat.at if beat else epoch.since) if epoch else None,
         workers_up=fresh.get("workers_up"),
@@ -133,7 +141,10 @@ def describe(status: Status, now: datetime | None = None) -> str:
     if status.errors:
         shown = ", ".join(f"{name} {count:,}" for name, count in status.errors.items())
         lines.append(f"failures: {shown}")
-    if status.state == "running":
+    if status.state == "damaged":
+        verify = shlex.join(["sdbatch", "verify", status.url])
+        lines.append(f"a finished run whose records no longer add up to its plan, run: {verify}")
+    elif status.state == "running":
         lines.append(_pace(status, now))
     elif status.resume:
         lines.append(_silence(status, now))
@@ -166,6 +177,11 @@ class _Counts:
         self._last.append((result.finished_at, result.started_at, images))
         if len(self._last) > 2 * RECENT_RECORDS:
             self._last = sorted(self._last)[-RECENT_RECORDS:]
+
+    def fill(self, job: Mapping[str, Any]) -> bool:
+        """Whether these are all shards and pictures that were planned."""
+        images = self.success + self.failed + self.filtered
+        return (self.shards, images) == (job["num_shards"], job["images"])
 
     def rate(self) -> float | None:
         """Pictures per second over the last records; None when they say nothing."""

@@ -3,7 +3,7 @@
 EXIT_CODES = """\
 \b
 Exit codes:
-  0 all rows done        2 input or configuration   4 rows failed
+  0 all rows done        2 input or configuration   4 rows failed or differ
   1 internal error       3 storage or damaged       5 engine, cluster or lease
   75 stopped early or unfinished: the same command resumes
 """

@@ -7,7 +7,7 @@ import click
 from sdbatch.api import open_dataset
 
 
-@click.command(epilog="Exit codes: 0 done, 2 the run is not finished, 3 storage.")
+@click.command(epilog="Exit codes: 0 done, 2 the run is not finished, 3 storage or damaged.")
 @click.argument("out")
 @click.option("--dry-run", is_flag=True, help="Name the files and leave them.")
 def command(out: str, dry_run: bool) -> int:

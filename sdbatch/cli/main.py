@@ -7,6 +7,7 @@ commands that only look at storage never load torch or Ray.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ COMMANDS = {
     "render": ("Draw", "Draw a manifest of prompts into a dataset; run it again to resume."),
     "plan": ("Draw", "Say what a run would do, and draw nothing."),
     "status": ("Look", "Counts, rate, finish time and failures of a run, from storage alone."),
+    "bench": ("Look", "Measure a model on this machine: pictures, memory, arithmetic."),
+    "manifest": ("Look", "What a manifest may ask for: its schedulers, and how each is drawn."),
+    "replay": ("Look", "Draw pictures of a dataset again and compare them, pixel by pixel."),
+    "trace": ("Look", "Show one row from noise to picture, as a strip to look at."),
     "verify": ("Keep", "Check a dataset against its records, from counts to single pixels."),
     "gc": ("Keep", "Delete files of a finished run that no record names."),
 }
@@ -94,12 +99,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SdbatchError as error:
         click.echo(f"sdbatch: {error}", err=True)
         code = error.exit_code
-    except click.UsageError as error:
-        error.show()
-        code = 2
     except click.ClickException as error:
-        error.show()
         code = error.exit_code
+        line = " ".join(error.format_message().split())
+        click.echo(f"sdbatch: {line}", err=True)
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            click.echo(json.dumps({"exit_code": code, "reason": line}))
     except (click.Abort, KeyboardInterrupt):
         click.echo("sdbatch: interrupted", err=True)
         code = 75

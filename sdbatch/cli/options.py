@@ -6,12 +6,14 @@ long name works beside the short one.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from sdbatch.errors import ManifestError
 from sdbatch.job import DTYPES, ENGINES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,6 +61,11 @@ OPTIONS = (
     click.option("--address", metavar="auto|HOST:PORT", help="A running Ray cluster."),
     click.option("--shard-size", **AUTO, help="Manifest rows committed together."),
     click.option("--batch-size", **AUTO, help="Lanes of a pass; guidance takes two."),
+    click.option("--compile", is_flag=True, help="Compile the model's repeated blocks."),
+    click.option(
+        "--no-canary", "canary", is_flag=True, flag_value=False, default=True,
+        help="Go on when most of the first 64 pictures are black, blank, NaN or alike.",
+    ),
     click.option("--limit", type=int, metavar="N", help="Only the first N rows."),
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file."
@@ -84,3 +91,21 @@ def given(ctx: click.Context) -> dict[str, Any]:
         for name, value in ctx.params.items()
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
+
+
+def prompts_on_stdin() -> list[str]:
+    """One prompt a line.
+
+    Raises:
+        ManifestError: There is none, or a line is no UTF-8.
+    """
+    lines = sys.stdin.buffer.read().split(b"\n")
+    prompts = []
+    for number, line in enumerate(lines):
+        try:
+            prompts.append(line.decode("utf-8").rstrip("\r"))
+        except UnicodeDecodeError as error:
+            raise ManifestError("-", number, "", "", "is no UTF-8 text") from error
+    if not any(prompt.strip() for prompt in prompts):
+        raise ManifestError("-", -1, "", "", "no prompt on standard input, give one a line")
+    return prompts

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from sdbatch import api
-from sdbatch.cli.options import given, run_options
+from sdbatch.cli.options import given, prompts_on_stdin, run_options
 
 
 @click.command(epilog="Exit codes: 0 the run can begin, 2 it cannot: the reason is said.")
@@ -23,7 +22,7 @@ def command(ctx: click.Context, /, as_json: bool, **_: Any) -> int:
     if options.get("prompt"):
         manifest, out = api.positionals(manifest, out, options["prompt"])
     if manifest == "-":
-        manifest, options["prompt"] = None, [line.rstrip("\r\n") for line in sys.stdin]
+        manifest, options["prompt"] = None, prompts_on_stdin()
     report = api.plan(manifest, out, **options)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.describe())
     return 0

@@ -72,9 +72,11 @@ class PlainReporter:
     def progress(self, progress: Progress) -> None:
         """Show where the run stands, when it is time and something has changed."""
         done = progress.done + progress.finished
+        if progress.workers_up == 0:
+            return  # start-up is no part of the rate
         rate = self._rate.add(done)
         now = self._clock()
-        if progress.workers_up == 0 or done == self._shown:
+        if done == self._shown:
             return
         if now - self._shown_at < PLAIN_EVERY_S and done < progress.images:
             return
@@ -102,7 +104,7 @@ class BarReporter:
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
         done = progress.done + progress.finished
-        rate = self._rate.add(done)
+        rate = self._rate.add(done) if progress.workers_up else 0.0
         self._bar.update(
             self._task,
             completed=done,

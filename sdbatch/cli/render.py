@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from sdbatch import api
 from sdbatch.cli.exit_codes import EXIT_CODES
-from sdbatch.cli.options import given, run_options
+from sdbatch.cli.options import given, prompts_on_stdin, run_options
 from sdbatch.cli.progress import reporter
 from sdbatch.errors import SdbatchError
 
@@ -43,7 +42,7 @@ def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> in
         options.pop("manifest", None), options.pop("out", None), options.get("prompt", ())
     )
     if manifest == "-":
-        manifest, options["prompt"] = None, [line.rstrip("\r\n") for line in sys.stdin]
+        manifest, options["prompt"] = None, prompts_on_stdin()
     try:
         with reporter(progress) as report:
             summary = api.render(manifest, out, report=report, **options)

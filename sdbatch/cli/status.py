@@ -11,7 +11,7 @@ from sdbatch.audit.status import describe
 
 
 @click.command(
-    epilog="Exit codes: 0, or with --exit-code the run's own: 0, 4 rows failed, 75 unfinished."
+    epilog="Exit codes: 0, or with --exit-code the run's own: 0, 3 damaged, 4 rows failed, 75."
 )
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Print all fields for machines.")

@@ -7,7 +7,6 @@ in which every prompt can be drawn: what the font lacks shows as a box.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import IO
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from sdbatch.dataset.figures import FRAME, INK, PAPER, printable
 from sdbatch.dataset.images import decode
 from sdbatch.errors import DamagedError, InputError
 
@@ -29,7 +29,6 @@ _FONT_PX = 15
 _LINE_PX = 20
 _LINES = 3
 _LABEL_GAP_PX = 8
-_PAPER, _INK, _FRAME = (250, 250, 248), (52, 52, 56), (222, 222, 218)
 _LABEL_CHARS = 400  # more than three lines ever hold; keeps wrapping quick
 
 
@@ -56,7 +55,7 @@ def contact_sheet(items: Sequence[Labelled], columns: int = 4) -> Image.Image:
         2 * _MARGIN_PX + columns * CELL_PX + (columns - 1) * _GAP_PX,
         2 * _MARGIN_PX + sum(heights) + (len(rows) - 1) * _GAP_PX,
     )
-    sheet = Image.new("RGB", size, _PAPER)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     top = _MARGIN_PX
     for row, height in zip(rows, heights, strict=True):
@@ -65,7 +64,7 @@ def contact_sheet(items: Sequence[Labelled], columns: int = 4) -> Image.Image:
             _place(sheet, draw, items[index][0], (left, top))
             text_top = top + CELL_PX + _LABEL_GAP_PX
             for line in labels[index]:
-                draw.text((left, text_top), line, fill=_INK, font=font)
+                draw.text((left, text_top), line, fill=INK, font=font)
                 text_top += _LINE_PX
         top += height + _GAP_PX
     return sheet
@@ -116,14 +115,14 @@ def _place(
         width, height = (max(1, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     right, bottom = left + CELL_PX, top + CELL_PX
-    draw.rectangle((left - 1, top - 1, right, bottom), fill=_FRAME)
+    draw.rectangle((left - 1, top - 1, right, bottom), fill=FRAME)
     middle = (left + (CELL_PX - picture.width) // 2, top + (CELL_PX - picture.height) // 2)
     sheet.paste(picture, middle)
 
 
 def _wrap(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
     """Up to three lines that fit a cell; what does not fit ends in an ellipsis."""
-    text = _printable(label)
+    text = printable(label[:_LABEL_CHARS])
     lines: list[str] = []
     while text:
         line = _fitting(text, font)
@@ -155,22 +154,3 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
         space = line.rfind(" ")
         line = line[:space] if space > 0 else line[:-1]
     return f"{line.rstrip(' ,.;')}…"
-
-
-def _printable(label: str) -> str:
-    """One line in the font's letters: accents dropped, silent and broken characters too."""
-    letters = "".join(_letter(c) for c in label[:_LABEL_CHARS])
-    return " ".join(letters.split())
-
-
-def _letter(character: str) -> str:
-    if character.isascii():
-        return character if character.isprintable() else " "
-    kind = unicodedata.category(character)
-    if kind in ("Cc", "Cf", "Cs", "Mn"):
-        return ""
-    if kind == "Pd":
-        return "-"
-    plain = unicodedata.normalize("NFKD", character)
-    bare = "".join(c for c in plain if not unicodedata.combining(c))
-    return bare if bare.isascii() else character

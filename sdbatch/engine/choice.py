@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 import sys
 from dataclasses import dataclass
 
-from sdbatch.errors import InputError, JobError
+from sdbatch.errors import EngineError, InputError, JobError
 
+CONNECT_S = 5.0
 _ADDRESS = re.compile(r"auto|[\w.\-\[\]:]+:\d+")
 
 
@@ -22,6 +24,7 @@ class RunOptions:
         workers: Processes wanted; None lets the engine choose.
         wait_s: How long to wait for the first worker.
         dashboard: Start Ray's dashboard with a local cluster.
+        canary: End the run when most of its first pictures are none.
     """
 
     engine: str = "auto"
@@ -29,6 +32,7 @@ class RunOptions:
     workers: int | None = None
     wait_s: float = 1800.0
     dashboard: bool = False
+    canary: bool = True
 
 
 def choose_engine(options: RunOptions, private_store: bool) -> str:
@@ -55,6 +59,25 @@ def choose_engine(options: RunOptions, private_store: bool) -> str:
         return "ray" if options.address else options.engine
     several = (options.workers or 1) > 1
     return "ray" if has_ray and not private_store and (_on_linux() or several) else "inline"
+
+
+def demand_reachable(address: str | None) -> None:
+    """Find out in seconds that nothing answers at HOST:PORT: Ray itself asks for minutes.
+
+    Raises:
+        EngineError: Nothing answers there.
+    """
+    if not address or address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise EngineError(
+            f"--address {address}: nothing answers there ({reason}): is the cluster up, and "
+            "is this the port of its head (6379 unless set otherwise)?"
+        ) from error
 
 
 def _on_linux() -> bool:

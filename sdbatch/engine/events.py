@@ -70,6 +70,29 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureFact:
+    """What the canary is told of one picture: see `canary.py`.
+
+    Attributes:
+        request: 64 bits of its `row_hash`.
+        picture: 64 bits of a hash over its pixels; 0 where there are none.
+        flaw: `black`, `nan`, `blank` (one colour), `failed` (for another reason), or empty.
+    """
+
+    request: int
+    picture: int
+    flaw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPictures:
+    """What a worker drew first, a few pictures at a time and no more than the canary needs."""
+
+    worker: str
+    facts: tuple[PictureFact, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShardDone:
     """A shard is committed, by this attempt (`won`) or by another.
 
@@ -139,7 +162,16 @@ class StopRequested:
     reason: str
 
 
-Event = WorkerReady | Pulse | ShardDone | ShardFailed | LeaseReturned | WorkerDied | StopRequested
+Event = (
+    WorkerReady
+    | Pulse
+    | FirstPictures
+    | ShardDone
+    | ShardFailed
+    | LeaseReturned
+    | WorkerDied
+    | StopRequested
+)
 
 
 @dataclass(frozen=True, slots=True)

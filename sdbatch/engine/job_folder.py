@@ -7,12 +7,12 @@ refused when that is another plan.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,15 @@ from sdbatch.records import (
     RowDefaults,
     RunSpec,
     Shard,
+    Speed,
 )
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import Store
 
 PROTOCOL = 1
+IN_OUTPUT = "output:"
+"""Begins the URL of a manifest file that lies in the output itself; a key follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,20 @@ class StoredJob:
     rows: int
     images: int
     body: Mapping[str, Any]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the manifest lies in the output itself."""
+        return any(
+            file["url"].startswith(IN_OUTPUT) for file in self.body["spec"]["manifest"]["files"]
+        )
+
+    def with_manifest(self, manifest: ManifestRef) -> StoredJob:
+        """The same plan over the same manifest in another place; a frozen one stays."""
+        if self.frozen:
+            return self
+        placed = replace(self.spec.manifest, files=manifest.files)
+        return replace(self, spec=replace(self.spec, manifest=placed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +178,11 @@ def read_body(store: Store, body: Mapping[str, Any]) -> StoredJob:
     try:
         if body["protocol"] != PROTOCOL:
             raise DamagedError("job.json", f"protocol {body['protocol']} is not known here")
-        table = pq.read_table(io.BytesIO(store.get(body["plan_key"])))
+        # Arrow's threads may still be at work when a command that refuses its input ends at
+        # once, and a process that ends then is aborted: a plan is small, one thread reads it.
+        table = pq.read_table(io.BytesIO(store.get(body["plan_key"])), use_threads=False)
         return StoredJob(
-            spec=_spec_from(body, store.url),
+            spec=_spec_from(body, store),
             resolved=body["resolved"],
             shards=shards_from_table(table),
             rows=body["rows"],
@@ -182,9 +201,24 @@ def spec_for_workers(job: StoredJob, **settings: Any) -> RunSpec:
 def _store_manifest(store: Store, run: str, job: NewJob) -> ManifestRef:
     if job.frozen is None:
         return job.manifest
-    key = layout.manifest_key(run, 0)
+    with job.frozen.open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    key = layout.manifest_key(run, name)
     store.put_file(key, job.frozen)
-    return replace(job.manifest, files=open_manifest(store.join(key)).ref.files)
+    files = open_manifest(store.join(key)).ref.files
+    # The key, not the place: a dataset may be moved, and nodes may mount it elsewhere.
+    return replace(job.manifest, files=(replace(files[0], url=f"{IN_OUTPUT}{key}"),))
+
+
+def _placed(manifest: ManifestRef, store: Store) -> ManifestRef:
+    """The manifest with keys below the output turned into places."""
+    files = tuple(
+        replace(file, url=store.join(file.url.removeprefix(IN_OUTPUT)))
+        if file.url.startswith(IN_OUTPUT)
+        else file
+        for file in manifest.files
+    )
+    return replace(manifest, files=files)
 
 
 def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
@@ -198,7 +232,7 @@ def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
 
 def _store_named(store: Store, run: str, kind: str, data: bytes) -> str:
     """Create an object under the hash of its bytes."""
-    key = layout.content_key(run, kind, sha256(data).hexdigest()[:16])
+    key = layout.content_key(run, kind, hashlib.sha256(data).hexdigest()[:16])
     store.create_once(key, data)
     return key
 
@@ -210,18 +244,22 @@ def _spec_body(spec: RunSpec) -> dict[str, Any]:
     return body
 
 
-def _spec_from(body: Mapping[str, Any], url: str) -> RunSpec:
+def _spec_from(body: Mapping[str, Any], store: Store) -> RunSpec:
     spec = dict(body["spec"])
     manifest = spec.pop("manifest")
     files = tuple(ManifestFile(**file) for file in manifest["files"])
     return RunSpec(
-        output=url,
+        output=store.url,
         storage={},
         checkpoint_every_s=60.0,
         retries=0,
-        manifest=ManifestRef(manifest["name"], files, manifest["identity"]),
+        manifest=_placed(ManifestRef(manifest["name"], files, manifest["identity"]), store),
         defaults=RowDefaults(**spec.pop("defaults")),
-        render=RenderSpec(**spec.pop("render")),
+        render=_render_from(spec.pop("render")),
         image=ImageSpec(**spec.pop("image")),
         **spec,
     )
+
+
+def _render_from(body: Mapping[str, Any]) -> RenderSpec:
+    return RenderSpec(**{**body, "speed": Speed(**body.get("speed", {}))})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,9 @@ from sdbatch.dataset.schema import schema_from_bytes
 from sdbatch.dataset.spool import Spool
 from sdbatch.engine.events import CARE_ALONE, CARE_NORMAL, Lease
 from sdbatch.manifest.reader import read_rows
+from sdbatch.manifest.texts import demand_texts
 from sdbatch.plan.grouping import visiting_order
-from sdbatch.plan.rows import Resolving, resolve_rows, rows_of_shard
+from sdbatch.plan.rows import Resolving, resolve_or_fail, rows_of_shard
 from sdbatch.records import (
     ImageId,
     ImageSpec,
@@ -60,6 +61,7 @@ class OpenShard:
         spool: Spool,
         facts: ImageFacts,
         image: ImageSpec,
+        unreadable: Sequence[RowFailure] = (),
     ) -> None:
         self.lease = lease
         self.attempt = attempt
@@ -70,13 +72,16 @@ class OpenShard:
         self._image = image
         done = set(spool.image_ids())
         self.reused = len(done)
-        self.num_images = len(rows)
+        self.num_images = len(rows) + len(unreadable)
         self._waiting = deque(row for row in rows if row.image_id not in done)
         self._out: set[ImageId] = set()
         self._lock = threading.Lock()
         self._unsaved = 0
         self._parts_saved = 0
         self._claimed = False
+        for failure in unreadable:
+            if failure.row.image_id not in done:
+                self.finish(failure)
         if lease.give_up_first and self._waiting:
             self.finish(
                 RowFailure(
@@ -196,26 +201,34 @@ class ShardOpener:
             StorageError: Parts or the local disk cannot be used.
         """
         attempt = uuid.uuid4().hex[:8]
-        rows, user = shard_rows(lease.shard, self._spec, self._repeats)
+        rows, unreadable, user = shard_rows(lease.shard, self._spec, self._repeats)
         spool = Spool(self._folder / f"{lease.shard.shard_id:05d}-{attempt}", self._schema)
         for part in self._parts.list(lease.shard.shard_id):
             path = self._folder / f"{attempt}.part"
             if self._parts.fetch(part, path):
                 spool.load_part(path)
             path.unlink(missing_ok=True)
-        return OpenShard(lease, attempt, rows, user, spool, self._facts, self._spec.image)
+        image = self._spec.image
+        return OpenShard(lease, attempt, rows, user, spool, self._facts, image, unreadable)
 
 
 def shard_rows(
     shard: Shard, spec: RunSpec, occurrences: Mapping[int, int]
-) -> tuple[list[RenderRow], pa.Table]:
-    """Read a shard's rows: (pictures in visiting order, manifest columns with `row_index`).
+) -> tuple[list[RenderRow], list[RowFailure], pa.Table]:
+    """Read a shard's rows.
+
+    Returns:
+        Pictures in visiting order, pictures of rows that no model can read, and manifest
+        columns with `row_index`.
 
     Raises:
-        ManifestError: The manifest is not what it was when the plan was made.
+        ManifestError: The manifest is not what it was when the plan was made, or holds a
+            text that is no UTF-8.
     """
     window = read_rows(spec.manifest, shard.first_row, shard.end_row, storage=spec.storage)
     table, row_indices = rows_of_shard(window, shard, spec.defaults)
+    # Rows may be unchecked, and no reader opens a dataset that holds a broken text.
+    demand_texts(spec.manifest.name, table, row_indices)
     how = Resolving(
         manifest=spec.manifest.name,
         defaults=spec.defaults,
@@ -224,13 +237,13 @@ def shard_rows(
         occurrences=occurrences,
         model_revision=spec.render.model_revision,
     )
-    rows = resolve_rows(table, row_indices, how)
-    return visiting_order(rows), table.append_column("row_index", pa.array(row_indices))
+    rows, unreadable = resolve_or_fail(table, row_indices, how)
+    return visiting_order(rows), unreadable, table.append_column("row_index", pa.array(row_indices))
 
 
 def _read_occurrences(store: Store, key: str) -> dict[int, int]:
     if not key:
         return {}
     with store.open(key) as file:
-        table = pq.read_table(file)
+        table = pq.read_table(file, use_threads=False)
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -8,6 +8,7 @@ begins is a run that can be finished.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ import pyarrow as pa
 from sdbatch.dataset.schema import RESERVED_COLUMNS, dataset_schema, schema_bytes
 from sdbatch.engine import job_folder
 from sdbatch.engine.job_folder import NewJob, StoredJob
+from sdbatch.engine.own_folder import own_folder
 from sdbatch.engine.words import unknown_words_warning
 from sdbatch.errors import InputError, ManifestRowsError
 from sdbatch.job import Asked
@@ -31,12 +33,12 @@ from sdbatch.manifest.reader import Manifest, open_manifest
 from sdbatch.manifest.schema import read_columns
 from sdbatch.manifest.shape import RowShape, manifest_shape
 from sdbatch.plan.estimate import Estimate, estimate
-from sdbatch.plan.facts import TABLED
+from sdbatch.plan.facts import DRAWABLE, OPTIONS, UNFIT, grouped_notes
 from sdbatch.plan.resuming import resume
-from sdbatch.plan.settings import Resolved, resolve, row_defaults
+from sdbatch.plan.settings import Resolved, resolve, row_defaults, speed_switches
 from sdbatch.plan.sharding import cut_shards, shards_digest
 from sdbatch.records import ModelFacts, RenderSpec, Shard, size_name
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.model_facts import find_model, scheduler_config
 from sdbatch.storage.store import Store
 
 MAIN_RUN = "main"
@@ -93,13 +95,16 @@ class Prepared:
         return options
 
 
-def limits_of(model: ModelFacts, num_images_per_prompt: int = 1) -> Limits:
-    """What rows for this model are held to."""
+def limits_of(model: ModelFacts, num_images_per_prompt: int = 1, scheduler: str = "") -> Limits:
+    """What rows for this model are held to, with defaults for rows that do not say."""
     return Limits(
         model=model.name,
         size_multiple_px=model.size_multiple_px,
         num_train_timesteps=model.num_train_timesteps,
-        schedulers=TABLED,
+        schedulers=DRAWABLE,
+        unfit=UNFIT,
+        scheduler=scheduler or model.defaults.scheduler,
+        options=OPTIONS,
         reserved=RESERVED_COLUMNS,
         num_images_per_prompt=num_images_per_prompt,
     )
@@ -128,9 +133,9 @@ def prepare(
     manifest, frozen = _open(asked, source, keep)
     columns = read_columns(manifest.ref.name, manifest.schema, RESERVED_COLUMNS)
     hash_rows = check or "id" in columns.canonical
-    resolved = resolve(asked, model, manifest.ref, hash_rows=hash_rows, schedulers=TABLED)
+    resolved = resolve(asked, model, manifest.ref, hash_rows=hash_rows, schedulers=DRAWABLE)
     if stored is not None:
-        return _resumed(asked, store, model, resolved, stored)
+        return _resumed(asked, store, model, resolved, stored.with_manifest(manifest.ref))
     checked = _check(asked, manifest, model, resolved) if check else None
     limit = asked.value("limit")
     shape = manifest_shape(manifest, limit, row_defaults(resolved), asked.value("storage"))
@@ -142,6 +147,7 @@ def prepare(
         frozen = _temp(keep) / "manifest.parquet"
         write_frozen(manifest, frozen, storage=asked.value("storage"))
     notes = [*columns.notes, *(checked.notes if checked else ())]
+    notes += _grouped(model, resolved, checked) if checked else []
     notes += [] if hash_rows else [UNCHECKED]
     notes += unknown_words_warning(model, manifest, asked.value("storage"))
     return Prepared(
@@ -176,7 +182,9 @@ def _refuse_foreign_files(store: Store) -> None:
 def _open(asked: Asked, source: Source, keep: ExitStack) -> tuple[Manifest, Path | None]:
     """The manifest, and the local file to be frozen when it came as a table."""
     if source.table is None:
-        return open_manifest(source.url, asked.value("storage")), None
+        opened = open_manifest(source.url, asked.value("storage"))
+        files = tuple(replace(file, url=absolute(file.url)) for file in opened.ref.files)
+        return replace(opened, ref=replace(opened.ref, files=files)), None
     path = _temp(keep) / "manifest.parquet"
     write_frozen(source.table, path)
     opened = open_manifest(str(path))
@@ -185,11 +193,17 @@ def _open(asked: Asked, source: Source, keep: ExitStack) -> tuple[Manifest, Path
 
 
 def _temp(keep: ExitStack) -> Path:
-    return Path(keep.enter_context(tempfile.TemporaryDirectory(prefix="sdbatch-manifest-")))
+    return keep.enter_context(own_folder("sdbatch-manifest-", Path(tempfile.gettempdir())))
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _check(asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved) -> CheckReport:
-    limits = limits_of(model, resolved.value("defaults.num_images_per_prompt"))
+    usual = row_defaults(resolved)
+    limits = limits_of(model, usual.num_images_per_prompt, usual.scheduler)
     report = check_rows(
         manifest, limits=limits, storage=asked.value("storage"), limit=asked.value("limit")
     )
@@ -198,6 +212,16 @@ def _check(asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolv
     if report.total:
         raise ManifestRowsError(report.problems, report.total)
     return report
+
+
+def _grouped(model: ModelFacts, resolved: Resolved, checked: CheckReport) -> list[str]:
+    """A line for each scheduler that the rows ask for and that is no table."""
+    usual = row_defaults(resolved)
+    settings: dict[tuple[str, str], int] = {}
+    for (scheduler, config), rows in checked.schedulers.items():
+        setting = (scheduler or usual.scheduler, config or usual.scheduler_config)
+        settings[setting] = settings.get(setting, 0) + rows
+    return grouped_notes(settings, scheduler_config(model))
 
 
 def _with_cut(resolved: Resolved, shards: Sequence[Shard], schema: pa.Schema) -> Resolved:
@@ -220,6 +244,7 @@ def _render_spec(
         dtype=asked.value("render.dtype"),
         lanes=resolved.lanes(size_name(*size) for size in shape.sizes),
         cpu_threads=asked.value("render.cpu_threads"),
+        speed=speed_switches(resolved),
     )
 
 

@@ -6,7 +6,6 @@ person reads what they typed.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -17,8 +16,9 @@ import yaml
 
 from sdbatch.engine.prepare import Source
 from sdbatch.errors import InputError, JobError
-from sdbatch.job import Asked
+from sdbatch.job import Asked, nearest
 from sdbatch.manifest.freeze import as_table, prompts_table
+from sdbatch.plan.fingerprint import NOT_IN_PLAN, canonical
 
 FLAGS = {
     "model": ("--model", "model"),
@@ -33,6 +33,8 @@ FLAGS = {
     "workers": ("--workers", "workers.max"),
     "shard_size": ("--shard-size", "shards.size"),
     "batch_size": ("--batch-size", "render.batch_size"),
+    "compile": ("--compile", "render.compile"),
+    "canary": ("--no-canary", "canary"),
     "limit": ("--limit", "limit"),
 }
 """Option to (flag, job key)."""
@@ -45,6 +47,17 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Layer = tuple[str, Mapping[str, Any]]
+
+
+def refuse_unknown(options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """A misspelt option is refused: silently ignored it would cost a night.
+
+    Raises:
+        JobError: An option is unknown; the nearest known one is named.
+    """
+    for name in options:
+        if name not in known:
+            raise JobError(f"unknown option '{name}'{nearest(name, sorted(known))}")
 
 
 def layers(manifest: object, out: object, options: Mapping[str, Any]) -> list[Layer]:
@@ -61,7 +74,7 @@ def layers(manifest: object, out: object, options: Mapping[str, Any]) -> list[La
         if options.get(option) is not None:
             found.append((flag, {key: options[option]}))
     if options.get("size"):
-        width, height = _size(options["size"])
+        width, height = size_of(options["size"])
         found.append(("--size", {"defaults.width": width, "defaults.height": height}))
     if options.get("wait_for_workers"):
         seconds = seconds_of(options["wait_for_workers"], "--wait-for-workers")
@@ -91,13 +104,13 @@ def read_job_file(path: str | Path) -> Mapping[str, Any]:
     return tree
 
 
-def source_of(manifest: Any, prompts: Sequence[str], asked: Asked) -> Source:
+def source_of(manifest: Any, prompts: Sequence[str] | None, asked: Asked) -> Source:
     """Where the prompts of a call are.
 
     Raises:
         InputError: There are none, or two sources at once.
     """
-    if prompts:
+    if prompts is not None:
         if isinstance(prompts, str):
             prompts = [prompts]
         if manifest is not None or asked.value("manifest"):
@@ -107,27 +120,22 @@ def source_of(manifest: Any, prompts: Sequence[str], asked: Asked) -> Source:
         url = asked.value("manifest")
         if not url:
             raise InputError("no manifest: name a Parquet file, '-' for lines, or use --prompt")
-        if url.startswith("ray://"):
-            raise InputError(f"{url}: is no manifest")
         return Source(url=url, name=url)
     return Source(table=as_table(manifest), name="table")
 
 
-def own_folder(source: Source) -> str:
-    """The folder of prompts that name none: the same prompts find it again.
+def own_folder(source: Source, asked: Asked) -> str:
+    """The folder of prompts that name none: the same prompts and settings find it again.
 
     Raises:
         InputError: The source is a manifest, which needs a named output.
     """
     if source.table is None or source.name != "prompts":
         raise InputError("no output: name a folder or URL after the manifest")
-    text = "\n".join(source.table["prompt"].to_pylist())
-    return f"{OWN_FOLDER}/prompts-{sha256(text.encode()).hexdigest()[:8]}"
-
-
-def absolute(url: str) -> str:
-    """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+    said = {key: asked.value(key) for key in sorted(asked.sources) if key not in NOT_IN_PLAN}
+    model = asked.value("model")
+    text = canonical([source.table["prompt"].to_pylist(), said, model])
+    return f"{OWN_FOLDER}/prompts-{sha256(text).hexdigest()[:8]}"
 
 
 def seconds_of(text: str | float, flag: str) -> float:
@@ -142,7 +150,12 @@ def seconds_of(text: str | float, flag: str) -> float:
     return float(match[1]) * _UNIT_S[match[2]]
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
+    """(width, height) of `512x768`.
+
+    Raises:
+        JobError: It is no size.
+    """
     match = _SIZE.fullmatch(str(text).strip())
     if not match:
         raise JobError(f"--size: {text!r} is no size, write width x height such as 512x768")

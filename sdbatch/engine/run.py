@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from sdbatch.dataset.columns import render_env_text
 from sdbatch.engine import job_folder
+from sdbatch.engine.canary import Canary
 from sdbatch.engine.choice import RunOptions, choose_engine
 from sdbatch.engine.driver_loop import EngineInput, EngineResult, Stop
-from sdbatch.engine.events import Event, Progress, ShardDone, WorkerReady
+from sdbatch.engine.events import Event, FirstPictures, Progress, ShardDone, WorkerReady
 from sdbatch.engine.inline_engine import run_inline
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.engine.prepare import Prepared
@@ -58,12 +61,14 @@ class Run:
     """One call of `render` on one output.
 
     Attributes:
+        prepare_again: Decides once more, over the plan that another driver has just written.
         newly_finished: This call committed the last shard; card and preview are due.
     """
 
     prepared: Prepared
     options: RunOptions
     report: Reporter
+    prepare_again: Callable[[], Prepared]
     newly_finished: bool = False
     _stop: Stop = field(default_factory=Stop)
     _started: float = field(default_factory=time.monotonic)
@@ -75,6 +80,8 @@ class Run:
     _token: str = ""
     _preview: Preview | None = None
     _preview_told: bool = False
+    _canary: Canary | None = None
+    _failed_advice: set[str] = field(default_factory=set)
 
     def execute(self) -> Summary:
         """Run the plan to its end, or to an orderly stop.
@@ -85,15 +92,15 @@ class Run:
         store, run = self.prepared.store, self.prepared.run
         folder = RunFolder(store, run)
         if self.prepared.stored is not None and folder.success() is not None:
-            summary = self._summary(folder, None)
-            self.report.note(f"nothing to do, {summary.done:,} of {summary.images:,} done")
-            # A driver may have died between its success record and the card, its last word.
-            self.newly_finished = store.head(CARD_KEY) is None
-            return summary
+            return self._nothing_to_do(folder)
         with (
             hold_lease(store, run, on_wait=self.report.note, on_lost=self._stop.request) as lease,
             stop_on_signals(self._stop, self.report.note),
         ):
+            if self.prepared.stored is None and folder.read_job() is not None:
+                self.prepared = self.prepare_again()  # another driver was first
+                if folder.success() is not None:
+                    return self._nothing_to_do(folder)
             committed = folder.committed()
             all_done = self.prepared.stored is not None and len(committed) == len(
                 self.prepared.shards
@@ -104,6 +111,19 @@ class Run:
             return self._end(folder, result)
 
     # -- before ----------------------------------------------------------------------
+
+    def _nothing_to_do(self, folder: RunFolder) -> Summary:
+        summary = self._summary(folder, None)
+        if summary.done != summary.images:
+            raise DamagedError(
+                self.prepared.store.url,
+                f"finished with {summary.images:,} pictures, but records name {summary.done:,}: "
+                "see sdbatch verify",
+            )
+        self.report.note(f"nothing to do, {summary.done:,} of {summary.images:,} done")
+        # A driver may have died between its success record and the card, its last word.
+        self.newly_finished = self.prepared.store.head(CARD_KEY) is None
+        return summary
 
     def _engine(self, folder: RunFolder, committed: set[int]) -> EngineResult:
         prepared, store = self.prepared, self.prepared.store
@@ -145,8 +165,9 @@ class Run:
                 )
             )
         finally:
-            for info in list(store.list(layout.tokens_prefix(layout.MAIN))):
-                store.delete(info.key)
+            with suppress(StorageError):  # leftovers are gc's; the run's own error matters more
+                for info in list(store.list(layout.tokens_prefix(layout.MAIN))):
+                    store.delete(info.key)
 
     def _run_engine(self, engine_input: EngineInput) -> EngineResult:
         name = choose_engine(self.options, self.prepared.store.private)
@@ -187,6 +208,7 @@ class Run:
         if self._job is None:
             raise SdbatchError("a prepared run has neither a new plan nor a standing one")
         render = self._job.spec.render
+        self._canary = Canary(render.dtype) if self.options.canary else None
         shown = ", ".join(f"{size} {lanes}" for size, lanes in render.lanes.items())
         self.report.note(
             f"drawing on {ready.env.device_name}, {render.dtype}, lanes {shown}; "
@@ -206,9 +228,15 @@ class Run:
                 raise StoreNotSharedError(event.node, store.url)
             for line in event.notes:
                 self.report.note(f"{event.worker} on {event.node}: {line}")
+        elif isinstance(event, FirstPictures):
+            alarm = self._canary.hear(event.facts) if self._canary else ""
+            if alarm:
+                self._stop.request(alarm)
         elif isinstance(event, ShardDone):
             self._last_done_at = time.monotonic()
-            shown = self._preview.add(event.shard_id) if self._preview else None
+            shown = None
+            with self._advisory("the preview"):
+                shown = self._preview.add(event.shard_id) if self._preview else None
             if shown and not self._preview_told:
                 self._preview_told = True
                 self.report.note(f"first pictures: {shown}")
@@ -224,9 +252,20 @@ class Run:
             self._rate_from = (now, drawn)
         since, before = self._rate_from or (now, drawn)
         rate = (drawn - before) / (now - since) if now > since else None
-        RunFolder(self.prepared.store, self.prepared.run).write_progress(
-            {**asdict(progress), "images_per_s": rate}
-        )
+        with self._advisory("progress.json"):
+            RunFolder(self.prepared.store, self.prepared.run).write_progress(
+                {**asdict(progress), "images_per_s": rate}
+            )
+
+    @contextmanager
+    def _advisory(self, what: str) -> Iterator[None]:
+        """What serves people alone must not end a run: a failure is said once."""
+        try:
+            yield
+        except StorageError as error:
+            if what not in self._failed_advice:
+                self._failed_advice.add(what)
+                self.report.note(f"note: {what} cannot be written ({error}); the run goes on")
 
     # -- after -----------------------------------------------------------------------
 

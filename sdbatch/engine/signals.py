@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from types import FrameType
 from typing import Any
 
 from sdbatch.engine.driver_loop import Stop
+
+SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
@@ -29,6 +32,9 @@ def stop_on_signals(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         if stop.is_set():
+            if sys.stderr.isatty():
+                sys.stderr.write(SHOW_CURSOR)  # a progress bar hides it, and is not asked again
+                sys.stderr.flush()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return

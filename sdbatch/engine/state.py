@@ -18,6 +18,7 @@ from sdbatch.engine.events import (
     Command,
     Drain,
     Finish,
+    FirstPictures,
     Kill,
     LeaseReturned,
     Progress,
@@ -76,6 +77,8 @@ class EngineState:
                 commands = self._ready(event, now)
             case Pulse():
                 return self._pulse(event, now)  # the most frequent event touches one worker
+            case FirstPictures():
+                return []  # the canary reads them, and may ask for a stop
             case ShardDone():
                 self._done(event, now)
             case ShardFailed():

@@ -20,14 +20,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sdbatch.engine.canary import Lookout
 from sdbatch.engine.commit_shard import Ledger, commit_shard
-from sdbatch.engine.events import Event, Lease, LeaseReturned, Pulse, ShardFailed, WorkerReady
+from sdbatch.engine.events import (
+    Event,
+    FirstPictures,
+    Lease,
+    LeaseReturned,
+    PictureFact,
+    Pulse,
+    ShardFailed,
+    WorkerReady,
+)
 from sdbatch.engine.open_shard import OpenShard, ShardOpener
 from sdbatch.engine.own_folder import own_folder
-from sdbatch.errors import ModelError, RenderError, SdbatchError, StoreNotSharedError
+from sdbatch.engine.planned_model import planned_folder
+from sdbatch.errors import RenderError, SdbatchError, StoreNotSharedError
 from sdbatch.records import RenderedImage, RenderRow, RenderSpec, RowFailure, RunSpec
 from sdbatch.render.loading import load_renderer
-from sdbatch.render.model_facts import find_model
 from sdbatch.render.protocol import Renderer
 from sdbatch.storage.layout import token_key
 from sdbatch.storage.parts import Parts
@@ -72,7 +82,8 @@ class Worker:
         if self._store.head(token_key(token)) is None:
             raise StoreNotSharedError(node, self._store.url)
         self._store.put(token_key(f"{token}-{self._name}"), node.encode())
-        self._renderer: Renderer = load_renderer(_here(render), sizes)
+        here = replace(render, model_path=planned_folder(render))
+        self._renderer: Renderer = load_renderer(here, sizes)
         seconds = time.monotonic() - started
         self._ledger = Ledger(self._renderer, load_seconds=seconds)
         renderer = self._renderer
@@ -116,6 +127,7 @@ class _Desk:
         self._writing = threading.BoundedSemaphore(MAX_WRITING)
         self._drawing = 0  # pictures inside the renderer; only the render thread writes it
         self._saved_at = time.monotonic()
+        self._lookout = Lookout()
 
     def events(self) -> Iterator[Event]:
         """Run the threads; yield their events, and a pulse now and then, until all is drained."""
@@ -133,9 +145,11 @@ class _Desk:
             if time.monotonic() - pulsed >= self._pulse_s:
                 pulsed = time.monotonic()
                 yield self._pulse()
+                self._tell(self._lookout.rest())
             self._save_when_due()
         self._encoders.shutdown(wait=True)
         self._writer.shutdown(wait=True)
+        self._tell(self._lookout.rest())
         self._return_leases()
         while not self._events.empty():
             yield self._events.get()
@@ -205,6 +219,7 @@ class _Desk:
             shard = self._shard_of(result)
             if shard is None:  # given up meanwhile
                 return
+            self._tell(self._lookout.see(result))
             try:
                 with self._ledger.phase("image_encode"):
                     shard.finish(result)
@@ -218,6 +233,10 @@ class _Desk:
     def _shard_of(self, result: RenderedImage | RowFailure) -> OpenShard | None:
         with self._shards_lock:
             return next((s for s in self._open if s.holds(result.row.image_id)), None)
+
+    def _tell(self, facts: tuple[PictureFact, ...]) -> None:
+        if facts:
+            self._events.put(FirstPictures(self._name, facts))
 
     # -- writing ---------------------------------------------------------------------
 
@@ -320,22 +339,6 @@ class _Desk:
             in_flight = sum(shard.in_flight for shard in self._open)
         phase = "drawing" if in_flight else "writing" if finished else "waiting"
         return Pulse(self._name, finished, in_flight, phase)
-
-
-def _here(render: RenderSpec) -> RenderSpec:
-    """The spec with the model's folder on this machine.
-
-    Raises:
-        ModelError: It is not here, or not the one the plan was made for.
-    """
-    place = render.model_path if Path(render.model_path).is_dir() else render.model
-    facts = find_model(place)
-    if facts.revision != render.model_revision:
-        raise ModelError(
-            f"{place}: revision {facts.revision[:12]} on {socket.gethostname()}, "
-            f"the plan was made for {render.model_revision[:12]}: give every node the same files"
-        )
-    return replace(render, model_path=facts.path)
 
 
 def _one_line(error: Exception) -> str:

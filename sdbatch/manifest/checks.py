@@ -8,7 +8,7 @@ of all; it also knows which rows are equal, because seeds of rows without an `id
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_digests, id_digests
-from sdbatch.manifest.faults import Faults, Limits, find_faults
+from sdbatch.manifest.faults import Faults, Limits, find_faults, mark_texts
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables, read_rows
 from sdbatch.manifest.repeats import Repeats
 from sdbatch.manifest.schema import blank, read_columns
+from sdbatch.manifest.texts import holds_text
 
 Size = tuple[int | None, int | None]
 Rows = NDArray[np.int64]
 _NO_ROWS: Rows = np.empty(0, np.int64)
 _UNSTATED = -1
+SCHEDULER_COLUMNS = ("scheduler", "scheduler_config")
+KEPT_SCHEDULERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class CheckReport:
         repeat_rows: Rows equal to an earlier one, ascending; empty with an `id` column.
         repeat_numbers: How many equal rows precede each of them: its occurrence, from 1.
         notes: Sentences for `plan`.
+        schedulers: (scheduler, scheduler_config) as rows state them, empty where they do
+            not, to the rows that do; no more than the first `KEPT_SCHEDULERS`.
     """
 
     problems: tuple[ManifestError, ...]
@@ -50,6 +55,7 @@ class CheckReport:
     repeat_rows: NDArray[np.int64]
     repeat_numbers: NDArray[np.int64]
     notes: tuple[str, ...]
+    schedulers: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def check_rows(
@@ -68,9 +74,12 @@ def check_rows(
         columns = read_columns(ref.name, manifest.schema, limits.reserved)
     except ManifestError as problem:
         return CheckReport((problem,), 1, num_rows, 0, {}, _NO_ROWS, _NO_ROWS, ())
+    texts = tuple(name for name in columns.user if holds_text(manifest.schema.field(name).type))
     pass_over = _Pass(Faults(ref.name), limits)
     with Repeats() as repeats:
-        for table, first_row in _batches(manifest, columns.canonical, num_rows, storage):
+        for batch, first_row in _batches(manifest, columns.canonical + texts, num_rows, storage):
+            mark_texts(batch.select(texts), first_row, pass_over.faults)
+            table = batch.select(columns.canonical)
             pass_over.take(table, first_row)
             _add_identities(repeats, table, first_row)
         rows, firsts, numbers = _in_row_order(repeats)
@@ -82,6 +91,7 @@ def check_rows(
     return CheckReport(
         *(faults.first(), faults.total, num_rows, pass_over.num_images),
         *(pass_over.sizes, rows, numbers, notes),
+        schedulers=pass_over.schedulers,
     )
 
 
@@ -93,6 +103,7 @@ class _Pass:
         self.num_images = 0
         self.num_empty = 0
         self.sizes: dict[Size, int] = {}
+        self.schedulers: dict[tuple[str, str], int] = {}
 
     def take(self, table: pa.Table, first_row: int) -> None:
         """Check one batch and count what it asks for."""
@@ -106,6 +117,9 @@ class _Pass:
         for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
             size = (_stated(int(pair) >> 32), _stated((int(pair) & 0xFFFFFFFF) - 1))
             self.sizes[size] = self.sizes.get(size, 0) + int(count)
+        for setting, rows in _schedulers(table):
+            if setting in self.schedulers or len(self.schedulers) < KEPT_SCHEDULERS:
+                self.schedulers[setting] = self.schedulers.get(setting, 0) + rows
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about rows that are allowed and may still be slips."""
@@ -134,6 +148,18 @@ def _whole(table: pa.Table, name: str, default: int) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         fits = np.abs(values) < 2**31
         return np.where(fits, values, default).astype(np.int64)
+
+
+def _schedulers(table: pa.Table) -> Iterator[tuple[tuple[str, str], int]]:
+    """Each (scheduler, scheduler_config) of a batch and its rows."""
+    names = [name for name in SCHEDULER_COLUMNS if name in table.column_names]
+    if not names:
+        yield ("", ""), table.num_rows
+        return
+    texts = pa.table([table.column(name).cast(pa.string()) for name in names], names=names)
+    for row in texts.group_by(names).aggregate([([], "count_all")]).to_pylist():
+        scheduler, config = (row.get(name) or "" for name in SCHEDULER_COLUMNS)
+        yield (scheduler, config), row["count_all"]
 
 
 def _stated(value: int) -> int | None:

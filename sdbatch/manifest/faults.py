@@ -7,8 +7,8 @@ reads files or stops at the first fault; `manifest.checks` brings the batches.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,11 @@ from sdbatch.manifest.schema import (
     MAX_SIZE_PX,
     TASK,
     blank,
-    is_text,
     json_object_fault,
-    scheduler_class,
-    unknown_scheduler,
+    option_fault,
+    scheduler_fault,
 )
+from sdbatch.manifest.texts import broken_texts, holds_text, text_fault
 
 Mask = NDArray[np.bool_]
 Reason = Callable[[object], str]
@@ -45,6 +45,9 @@ class Limits:
         schedulers: Class names that can be drawn with.
         reserved: Column names the dataset needs for itself.
         num_images_per_prompt: Pictures of a row that does not say how many.
+        unfit: Schedulers that exist and cannot be drawn with, each with the reason.
+        scheduler: The one of rows that name none.
+        options: Scheduler to the keys its configuration may have.
     """
 
     model: str
@@ -53,6 +56,9 @@ class Limits:
     schedulers: frozenset[str]
     reserved: frozenset[str] = frozenset()
     num_images_per_prompt: int = 1
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    scheduler: str = ""
+    options: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Faults:
@@ -108,8 +114,21 @@ def find_faults(table: pa.Table, first_row: int, limits: Limits, faults: Faults)
             faults.mark(missing.to_numpy(), first_row, name, column, _missing(name))
         elif name != "negative_prompt":
             _mark_word(name, column.cast(pa.string()), first_row, limits, faults)
+    if "scheduler_config" in table.column_names:
+        _mark_options(table, first_row, limits, faults)
     if "seed" in table.column_names:
         _mark_seed_overflow(table, first_row, limits, faults)
+
+
+def mark_texts(table: pa.Table, first_row: int, faults: Faults) -> None:
+    """Mark every value of these columns that is, or holds, a text that is no UTF-8."""
+    for name in table.column_names:
+        column = table.column(name)
+        if holds_text(column.type):
+            # The broken value itself cannot be shown.
+            shown = pa.chunked_array([pa.nulls(len(column))])
+            reason = _always(text_fault(column.type))
+            faults.mark(broken_texts(column), first_row, name, shown, reason)
 
 
 def size_fault(value: object, multiple_px: int) -> str:
@@ -164,8 +183,7 @@ def _mark_word(
     def fault(value: object) -> str:
         text = str(value)
         if name == "scheduler":
-            known = scheduler_class(text) in limits.schedulers
-            return "" if known else unknown_scheduler(text, limits.schedulers)
+            return scheduler_fault(text, limits.schedulers, limits.unfit)
         if name == "scheduler_config":
             return json_object_fault(text)
         right = limits.model if name == "model" else TASK
@@ -177,6 +195,23 @@ def _mark_word(
     if bad:
         mask = pc.is_in(column, value_set=pa.array(bad, pa.string()))
         faults.mark(mask.to_numpy(), first_row, name, column, fault)
+
+
+def _mark_options(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Overrides that the row's scheduler does not take; each pair is judged once."""
+    configs = table.column("scheduler_config").cast(pa.string())
+    if "scheduler" in table.column_names:
+        names = table.column("scheduler").cast(pa.string())
+        names = pc.if_else(blank(names), limits.scheduler, names)
+    else:
+        names = pa.chunked_array([pa.repeat(limits.scheduler, table.num_rows)])
+    pairs = pa.table({"scheduler": names, "config": configs})
+    for pair in pairs.group_by(["scheduler", "config"]).aggregate([]).to_pylist():
+        fault = option_fault(pair["scheduler"], pair["config"] or "", limits.options)
+        if fault:
+            mask = pc.and_(pc.equal(names, pair["scheduler"]), pc.equal(configs, pair["config"]))
+            marked = pc.fill_null(mask, False).to_numpy()
+            faults.mark(marked, first_row, "scheduler_config", configs, _always(fault))
 
 
 def _mark_seed_overflow(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
@@ -211,24 +246,14 @@ def _mark_broken_texts(table: pa.Table, first_row: int, faults: Faults) -> bool:
     else:
         return False
     before = faults.total
-    for name in table.column_names:
-        column = table.column(name)
-        if is_text(column.type):
-            raw = column.cast(pa.large_binary()).to_pylist()
-            mask = np.array([text is not None and not _is_utf8(text) for text in raw])
-            shown = pa.chunked_array([pa.nulls(len(raw))])
-            faults.mark(mask, first_row, name, shown, lambda _: "is not UTF-8 text, re-encode it")
+    mark_texts(table, first_row, faults)
     if faults.total == before:
         raise ManifestError(faults.manifest, first_row, "", "", "damaged Parquet: invalid values")
     return True
 
 
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _always(words: str) -> Reason:
+    return lambda _: words
 
 
 def _missing(name: str) -> Reason:

@@ -39,7 +39,17 @@ def prompts_table(prompts: Iterable[str], name: str = "prompts") -> pa.Table:
     Raises:
         ManifestError: No prompt is left, or one is no valid text.
     """
-    texts = [text for text in (prompt.rstrip("\r\n") for prompt in prompts) if text.strip()]
+    texts = []
+    for line, prompt in enumerate(prompts, 1):
+        if not isinstance(prompt, str):
+            reason = f"{type(prompt).__name__} is no prompt, give a text"
+            raise ManifestError(name, line - 1, "prompt", "", reason)
+        # Bytes that are no UTF-8 come from standard input as lone surrogates.
+        if not _is_utf8(prompt):
+            reason = f"line {line} is not UTF-8 text, re-encode it"
+            raise ManifestError(name, -1, "prompt", "", reason)
+        if prompt.strip():
+            texts.append(prompt.rstrip("\r\n"))
     if not texts:
         raise ManifestError(name, -1, "", "", "no prompt in it, give at least one")
     return pa.table({"prompt": _column(name, "prompt", texts)})
@@ -102,18 +112,56 @@ def content_identity(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def is_table(source: Any) -> bool:
+    """Whether this is one table in itself, not an iterable of rows."""
+    if isinstance(source, pa.Table) or hasattr(source, "iloc"):
+        return True
+    return _is_dataset(source) or hasattr(source, "__arrow_c_stream__")
+
+
+def _is_dataset(source: Any) -> bool:
+    """Whether this is a Hugging Face dataset that can be read whole."""
+    return hasattr(source, "with_format") and hasattr(source, "num_rows")
+
+
+def demand_one_split(name: str, source: Mapping[Any, Any]) -> None:
+    """Refuse a mapping of tables; in a mapping of columns no value has columns itself.
+
+    Raises:
+        ManifestError: A value is a table.
+    """
+    split = [
+        str(key)
+        for key, value in source.items()
+        if hasattr(value, "column_names") or hasattr(value, "columns")
+    ]
+    if split:
+        reason = f"choose a split: it holds {', '.join(split)}; give for example data['{split[0]}']"
+        raise ManifestError(name, -1, "", "", reason)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _convert(source: Any, name: str) -> pa.Table:
     try:
         if isinstance(source, pa.Table):
             return source
+        if isinstance(source, Mapping):
+            # First, because a Hugging Face mapping of splits has the methods of a dataset too.
+            demand_one_split(name, source)
+            return _from_columns(name, source)
         if hasattr(source, "iloc"):  # pandas; its Arrow export would add the index as a column
             return pa.Table.from_pandas(source, preserve_index=False)
-        if hasattr(source, "with_format") and hasattr(source, "num_rows"):  # Hugging Face
+        if _is_dataset(source):
             return source.with_format("arrow")[:]
         if hasattr(source, "__arrow_c_stream__"):
             return pa.table(source)
-        if isinstance(source, Mapping):
-            return _from_columns(name, source)
         if isinstance(source, Iterable) and not isinstance(source, str | bytes):
             return _from_rows(name, list(source))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +141,43 @@ def scheduler_class(name: str) -> str:
     return name if name.endswith("Scheduler") else f"{name}Scheduler"
 
 
+def scheduler_fault(text: str, known: Collection[str], unfit: Mapping[str, str]) -> str:
+    """Why a row's scheduler is refused; empty when it is not.
+
+    Args:
+        text: What the row says, with or without the suffix.
+        known: Class names that can be drawn with.
+        unfit: Those that exist and cannot, with the reason.
+    """
+    name = scheduler_class(text)
+    if name in known:
+        return ""
+    if name in unfit:
+        return (
+            f"cannot draw with this model: {unfit[name]}; "
+            "'sdbatch manifest schedulers' lists those that can"
+        )
+    return unknown_scheduler(text, known)
+
+
+def option_fault(scheduler: str, config: str, options: Mapping[str, Collection[str]]) -> str:
+    """Why a scheduler does not take a row's configuration; empty when it does.
+
+    Args:
+        scheduler: Its name, with or without the suffix.
+        config: JSON object of overrides.
+        options: Class name to the keys it takes; classes that are absent are not judged.
+    """
+    name = scheduler_class(scheduler)
+    if name not in options or json_object_fault(config):
+        return ""
+    for key in json.loads(config):
+        if key not in options[name]:
+            near = difflib.get_close_matches(key, sorted(options[name]), n=1, cutoff=0.6)
+            return f"{name} takes no '{key}'" + (f", did you mean '{near[0]}'?" if near else "")
+    return ""
+
+
 def unknown_scheduler(name: str, known: Iterable[str]) -> str:
     """Why a scheduler's name is refused, with the three nearest names that are known."""
     by_fold = {scheduler.lower(): scheduler for scheduler in sorted(known)}
@@ -154,7 +191,8 @@ def json_object_fault(text: str) -> str:
         value = json.loads(text)
     except ValueError:
         value = None
-    return "" if isinstance(value, dict) else 'must be a JSON object such as {"eta": 0.5}'
+    right = 'must be a JSON object such as {"use_karras_sigmas": true}'
+    return "" if isinstance(value, dict) else right
 
 
 def canonical_json(text: str) -> str:

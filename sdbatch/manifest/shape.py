@@ -87,13 +87,14 @@ def manifest_shape(
     wanted = [name for name in SHAPE_COLUMNS if name in columns]
     parts: list[_Part] = []
     first_row = 0
-    for table in iter_tables(ref, wanted, storage=storage) if wanted else ():
+    for batch in iter_tables(ref, wanted, storage=storage) if wanted else ():
         if first_row >= num_rows:
             break
-        part = _read_part(table.slice(0, num_rows - first_row), defaults)
-        _demand_bounds(ref.name, first_row, part)
+        table = batch.slice(0, num_rows - first_row)
+        part = _read_part(table, defaults)
+        _demand_bounds(ref.name, first_row, part, table)
         parts.append(part)
-        first_row += table.num_rows
+        first_row += batch.num_rows
     return _join(parts or [_read_part(pa.table({"prompt": [""]}), defaults)], num_rows)
 
 
@@ -127,7 +128,7 @@ def _filled(stated: pa.Table, name: str, default: float) -> NDArray[Any]:
     return np.asarray(pc.fill_null(column, pa.scalar(default, column.type)))
 
 
-def _demand_bounds(manifest: str, first_row: int, part: _Part) -> None:
+def _demand_bounds(manifest: str, first_row: int, part: _Part, table: pa.Table) -> None:
     bounds = (
         ("width", part.width, MAX_SIZE_PX),
         ("height", part.height, MAX_SIZE_PX),
@@ -138,7 +139,10 @@ def _demand_bounds(manifest: str, first_row: int, part: _Part) -> None:
         if wrong.any():
             place = int(np.argmax(wrong))
             reason = f"must be a whole number from 1 to {most}"
-            raise ManifestError(manifest, first_row + place, name, str(values[place]), reason)
+            # As the manifest has it: NaN and huge numbers look like others once they are int32.
+            shown = table.column(name)[place].as_py() if name in table.column_names else None
+            shown = values[place] if shown is None else shown
+            raise ManifestError(manifest, first_row + place, name, str(shown), reason)
 
 
 def _join(parts: list[_Part], num_rows: int) -> RowShape:

@@ -24,6 +24,7 @@ NOT_IN_PLAN = frozenset(
         "retries",
         "failures.allow",
         "failures.stop_after",
+        "canary",
         "storage",
     }
 )

@@ -2,12 +2,15 @@
 
 Pictures of one size share a pass, so sizes are visited one after the other. Within a size
 the longest rows start first: short ones then fill the lanes that fall free at the end.
+Rows whose scheduler is no table share a pass with rows of equal settings only, so they
+come last in their size, setting by setting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sdbatch.plan.facts import row_untabled
 from sdbatch.records import RenderRow
 
 
@@ -17,11 +20,18 @@ def model_calls(row: RenderRow) -> int:
 
 
 def visiting_order(rows: Iterable[RenderRow]) -> list[RenderRow]:
-    """The same pictures: largest size first, then most model calls, then manifest order."""
+    """The same pictures: largest size first, tables before groups, then most model calls."""
     return sorted(
         rows,
         key=lambda row: (
-            *(-row.width_px * row.height_px, row.width_px, -model_calls(row)),
+            *(-row.width_px * row.height_px, row.width_px, _group(row), -model_calls(row)),
             *row.image_id,
         ),
     )
+
+
+def _group(row: RenderRow) -> tuple[object, ...]:
+    """What rows of a group have in common; empty for a scheduler that is a table."""
+    if not row_untabled(row.scheduler, row.scheduler_config):
+        return ()
+    return (row.scheduler, row.scheduler_config, row.num_inference_steps, row.guided)

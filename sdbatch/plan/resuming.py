@@ -47,8 +47,7 @@ def resume(
     """
     settings = dict(resolved.settings)
     changes: list[Change] = []
-    notes: list[str] = []
-    when = f"pinned on {planned_on}" if planned_on else "as planned"
+    taken: list[str] = []
     changes += _model_changes(stored, resolved, can_pin_model)
     for key, was in stored.items():
         now = resolved.settings.get(key, Setting(None, ""))
@@ -59,12 +58,21 @@ def resume(
             continue
         settings[key] = Setting(was, STANDS)
         if key in resolved.settings and key not in LATE:
-            notes.append(f"using {_named(key)} {_shown(was)} {when}")
+            taken.append(f"{_named(key)} {_shown(was)}")
     if changes:
         raise PlanChangedError(output, tuple(changes))
     for key in LATE & stored.keys():
         settings[key] = Setting(stored[key], settings[key].source)
-    return replace(resolved, settings=settings, notes=resolved.notes + tuple(notes))
+    return replace(resolved, settings=settings, notes=resolved.notes + _notes(taken, planned_on))
+
+
+def _notes(taken: list[str], planned_on: str) -> tuple[str, ...]:
+    """One line for everything that is taken over; none when nothing is."""
+    if not taken:
+        return ()
+    *most, last = taken
+    named = f"{', '.join(most)} and {last}" if most else last
+    return (f"using {named} {STANDS}" + (f" on {planned_on}" if planned_on else ""),)
 
 
 def _model_changes(
@@ -98,7 +106,7 @@ def _same(key: str, was: Any, now: Any) -> bool:
 
 
 def _named(key: str) -> str:
-    return key.replace(".", " ") if key in _MODEL_KEYS else key
+    return key.replace(".", " ") if key in _MODEL_KEYS else key.removeprefix("defaults.")
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ its shard is drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,18 @@ from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_digests
-from sdbatch.manifest.schema import TASK, canonical_json, canonical_table, scheduler_class
+from sdbatch.manifest.schema import (
+    MAX_SEED,
+    TASK,
+    canonical_json,
+    canonical_table,
+    json_object_fault,
+    scheduler_class,
+)
 from sdbatch.manifest.shape import sizes_of
 from sdbatch.plan.fingerprint import row_hash
 from sdbatch.plan.seeds import BY_CONTENT, BY_ID, BY_POSITION, derived_seed, seed_of
-from sdbatch.records import RenderRow, RowDefaults, Shard, size_name
+from sdbatch.records import RenderRow, RowDefaults, RowFailure, Shard, size_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +88,56 @@ def resolve_rows(
         how: Defaults and identities.
 
     Raises:
-        ManifestError: A row has no prompt or an unreadable `scheduler_config`, which only an
-            unchecked manifest can hold.
+        ManifestError: A row has no prompt, an unreadable `scheduler_config` or a seed that
+            is none, which only an unchecked manifest can hold.
     """
+    pictures: list[RenderRow] = []
+    for picture, fault in _resolve(table, row_indices, how):
+        if fault is not None:
+            raise fault
+        pictures.append(picture)
+    return pictures
+
+
+def resolve_or_fail(
+    table: pa.Table, row_indices: Sequence[int] | NDArray[np.int64], how: Resolving
+) -> tuple[list[RenderRow], list[RowFailure]]:
+    """As `resolve_rows`, with pictures of unreadable rows as failures instead of an error.
+
+    One such row among a million must not keep a run from ever being finished.
+    """
+    pictures: list[RenderRow] = []
+    failures: list[RowFailure] = []
+    for picture, fault in _resolve(table, row_indices, how):
+        if fault is None:
+            pictures.append(picture)
+        else:
+            failures.append(RowFailure(picture, type(fault).__name__, str(fault)))
+    return pictures, failures
+
+
+def _resolve(
+    table: pa.Table, row_indices: Sequence[int] | NDArray[np.int64], how: Resolving
+) -> Iterator[tuple[RenderRow, ManifestError | None]]:
+    """Every picture, with what makes its row unreadable."""
     positions = [int(position) for position in row_indices]
     stated = canonical_table(table).to_pylist()
     identities = _identities(table, stated, positions, how)
-    pictures: list[RenderRow] = []
     for row, position, (kind, row_id) in zip(stated, positions, identities, strict=True):
-        request = _request(row, position, how)
+        fault = _fault(row, position, how)
+        request = _request(row, how, readable=fault is None)
         count = _or(row, "num_images_per_prompt", how.defaults.num_images_per_prompt)
         occurrence = how.occurrences.get(position, 0)
         for image_index in range(count):
-            if row.get("seed") is not None:
-                seed = seed_of(row["seed"], image_index)
-            else:
+            seed = row.get("seed")
+            if seed is None:
                 seed = derived_seed(how.seed, kind, row_id, occurrence, image_index)
-            pictures.append(_picture(request, position, image_index, row_id, seed, how))
-    return pictures
+            else:
+                seed = seed_of(seed, image_index)
+            late = fault or _seed_fault(seed, position, how)
+            # A failed row is stored too, and its seed with it.
+            kept = min(seed, MAX_SEED)
+            yield _picture(request, position, image_index, row_id, kept, how), late
 
 
 def _identities(
@@ -111,20 +150,32 @@ def _identities(
     return ((BY_POSITION, str(position)) for position in positions)
 
 
-def _request(row: Mapping[str, Any], position: int, how: Resolving) -> dict[str, Any]:
-    """What the model is asked for this row, but the seed."""
+def _fault(row: Mapping[str, Any], position: int, how: Resolving) -> ManifestError | None:
+    """Why a row can be no request, whatever the model."""
     if row["prompt"] is None:
         reason = "is null, every row needs a prompt"
-        raise ManifestError(how.manifest, position, "prompt", "", reason)
+        return ManifestError(how.manifest, position, "prompt", "", reason)
+    config = row.get("scheduler_config") or how.defaults.scheduler_config
+    reason = json_object_fault(config) if config else ""
+    if reason:
+        return ManifestError(how.manifest, position, "scheduler_config", config, reason)
+    return None
+
+
+def _seed_fault(seed: int, position: int, how: Resolving) -> ManifestError | None:
+    if 0 <= seed <= MAX_SEED:
+        return None
+    reason = f"must be a whole number from 0 to {MAX_SEED}"
+    return ManifestError(how.manifest, position, "seed", str(seed), reason)
+
+
+def _request(row: Mapping[str, Any], how: Resolving, *, readable: bool) -> dict[str, Any]:
+    """What the model is asked for this row, but the seed; as it stands when unreadable."""
     defaults = how.defaults
     config = row.get("scheduler_config") or defaults.scheduler_config
-    try:
-        config = canonical_json(config)
-    except ValueError as error:
-        reason = 'must be a JSON object such as {"eta": 0.5}'
-        raise ManifestError(how.manifest, position, "scheduler_config", config, reason) from error
+    config = canonical_json(config) if readable else config
     return {
-        "prompt": row["prompt"],
+        "prompt": row["prompt"] or "",
         "negative_prompt": _or(row, "negative_prompt", defaults.negative_prompt),
         "width": _or(row, "width", defaults.width),
         "height": _or(row, "height", defaults.height),
@@ -139,7 +190,7 @@ def _request(row: Mapping[str, Any], position: int, how: Resolving) -> dict[str,
 def _picture(
     request: dict[str, Any], position: int, image_index: int, row_id: str, seed: int, how: Resolving
 ) -> RenderRow:
-    return RenderRow(
+    row = RenderRow(
         row_index=position,
         image_index=image_index,
         row_id=row_id,
@@ -152,8 +203,25 @@ def _picture(
         guidance_scale=request["guidance_scale"],
         scheduler=request["scheduler"],
         scheduler_config=request["scheduler_config"],
-        row_hash=row_hash({**request, "seed": seed, "task": TASK}, how.model_revision),
     )
+    return replace(row, row_hash=hash_of(row, how.model_revision))
+
+
+def hash_of(row: RenderRow, model_revision: str) -> str:
+    """The `row_hash` that a picture's request must have."""
+    request = {
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt,
+        "width": row.width_px,
+        "height": row.height_px,
+        "num_inference_steps": row.num_inference_steps,
+        "guidance_scale": row.guidance_scale,
+        "scheduler": row.scheduler,
+        "scheduler_config": row.scheduler_config,
+        "seed": row.seed,
+        "task": TASK,
+    }
+    return row_hash(request, model_revision)
 
 
 def _or(row: Mapping[str, Any], name: str, default: Any) -> Any:

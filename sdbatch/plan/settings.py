@@ -14,17 +14,25 @@ from typing import Any
 from sdbatch.errors import JobError
 from sdbatch.job import Asked
 from sdbatch.manifest.faults import size_fault
-from sdbatch.manifest.schema import MAX_SIZE_PX, TASK, scheduler_class, unknown_scheduler
+from sdbatch.manifest.schema import (
+    MAX_SIZE_PX,
+    TASK,
+    option_fault,
+    scheduler_class,
+    scheduler_fault,
+)
+from sdbatch.plan.facts import OPTIONS, UNFIT
 from sdbatch.plan.fingerprint import canonical, plan_id
-from sdbatch.records import ManifestRef, ModelFacts, RowDefaults
+from sdbatch.records import ManifestRef, ModelFacts, RowDefaults, Speed
 
 LATE = frozenset({"render.dtype", "render.batch_size", "shards.size"})
 """Settings that `auto` leaves null until a worker, or the cutting of shards, settles them."""
 PLAIN = (
     *("output", "seed", "limit", "image.format", "image.png_level", "image.png_strategy"),
-    *("render.batch_size", "render.dtype", "render.cpu_threads", "shards.size"),
-    *("workers.max", "workers.wait_s", "engine", "checkpoint_every_s", "retries"),
-    *("failures.allow", "failures.stop_after"),
+    *("render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
+    *("render.channels_last", "render.fuse_qkv", "render.attention", "render.tf32"),
+    *("shards.size", "workers.max", "workers.wait_s", "engine", "checkpoint_every_s", "retries"),
+    *("failures.allow", "failures.stop_after", "canary"),
 )
 """Job keys taken over as they are. `storage` is left out: it may hold credentials."""
 ROW_SETTINGS = tuple(RowDefaults.__dataclass_fields__)
@@ -126,6 +134,8 @@ def resolve(
         setting = _row_setting(name, asked, model)
         _demand_drawable(name, setting, model, schedulers)
         settings[f"defaults.{name}"] = setting
+    if schedulers:
+        _demand_options(settings["defaults.scheduler"], settings["defaults.scheduler_config"])
     for key in PLAIN:
         value = asked.value(key)
         late = key in LATE and value == "auto"
@@ -137,6 +147,11 @@ def resolve(
 def row_defaults(resolved: Resolved) -> RowDefaults:
     """Settings for rows that do not say otherwise."""
     return RowDefaults(**{name: resolved.value(f"defaults.{name}") for name in ROW_SETTINGS})
+
+
+def speed_switches(resolved: Resolved) -> Speed:
+    """What makes the renderer faster."""
+    return Speed(**{name: resolved.value(f"render.{name}") for name in Speed.__dataclass_fields__})
 
 
 def _row_setting(name: str, asked: Asked, model: ModelFacts) -> Setting:
@@ -159,6 +174,12 @@ def _demand_drawable(
         raise JobError(f"{setting.source}: defaults.{name}: {setting.value}: {fault}")
 
 
+def _demand_options(scheduler: Setting, config: Setting) -> None:
+    fault = option_fault(scheduler.value, config.value, OPTIONS)
+    if fault:
+        raise JobError(f"{config.source}: defaults.scheduler_config: {fault}")
+
+
 def _faults(name: str, value: Any, model: ModelFacts, schedulers: frozenset[str]) -> Iterator[str]:
     if name in ("width", "height"):
         step = model.size_multiple_px
@@ -167,4 +188,4 @@ def _faults(name: str, value: Any, model: ModelFacts, schedulers: frozenset[str]
     if name == "num_inference_steps" and not 1 <= value <= model.num_train_timesteps:
         yield f"must be a whole number from 1 to {model.num_train_timesteps}"
     if name == "scheduler" and schedulers and value not in schedulers:
-        yield unknown_scheduler(value, schedulers)
+        yield scheduler_fault(value, schedulers, UNFIT)

@@ -46,6 +46,25 @@ class NoiseModel(Protocol):
         ...
 
 
+class DrawnRow(Protocol):
+    """What is told of a row after its last step, whichever way it took them."""
+
+    @property
+    def row(self) -> RenderRow:
+        """The row itself."""
+        ...
+
+    @property
+    def truncated(self) -> bool:
+        """Its prompt was cut."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Model evaluations from the first latents to the last."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LaneRow:
     """A row ready for lanes.
@@ -70,6 +89,11 @@ class LaneRow:
         """Lanes it takes in every step: two with guidance."""
         return 1 if self.unconditional is None else 2
 
+    @property
+    def steps(self) -> int:
+        """Model evaluations from the first latents to the last."""
+        return self.table.steps
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Denoised:
@@ -81,7 +105,7 @@ class Denoised:
         started: Monotonic seconds when it entered its lanes.
     """
 
-    item: LaneRow
+    item: DrawnRow
     latents: Tensor
     num_lanes: int
     started: float

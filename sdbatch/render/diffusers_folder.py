@@ -7,8 +7,10 @@ progress bar, a safety checker and a scheduler with call state, and none is want
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from sdbatch.errors import DeviceMemoryError, ModelError
-from sdbatch.records import RenderSpec
+from sdbatch.records import RenderEnv, RenderSpec
 from sdbatch.render.device import (
     DTYPES,
     PASS_ERRORS,
@@ -33,8 +35,9 @@ from sdbatch.render.device import (
 )
 from sdbatch.render.families.known import FAMILY_DEFAULTS
 from sdbatch.render.families.sd import SdTextModel, SdUnet, SdVae
-from sdbatch.render.lane_count import cpu_lanes, gpu_lanes
+from sdbatch.render.lane_count import cpu_lanes, gpu_lanes, run_trial
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.render.speed import apply_switches, compiled_env, idle_switches
 from sdbatch.render.waiting import Size
 
 
@@ -52,7 +55,7 @@ def load_folder(spec: RenderSpec) -> LaneRenderer:
     dtype = choose_dtype(spec.dtype, device)
     notes = others_on(device)
     try:
-        with _quiet():
+        with quiet():
             pipeline_class = json.loads((folder / "model_index.json").read_text())["_class_name"]
             scheduler = json.loads((folder / "scheduler/scheduler_config.json").read_text())
             text, unet, vae = _parts(folder, device, DTYPES[dtype])
@@ -63,8 +66,26 @@ def load_folder(spec: RenderSpec) -> LaneRenderer:
         raise ModelError(f"model {spec.model}: cannot be loaded from {folder}: {reason}") from error
     if pipeline_class not in FAMILY_DEFAULTS:
         raise ModelError(f"model {spec.model}: {pipeline_class} is not supported")
+    env = describe(device, dtype, pipeline_class, spec.cpu_threads)
+    return join_rooms(spec, env, (text, unet, vae), scheduler, notes)
+
+
+def join_rooms(
+    spec: RenderSpec,
+    env: RenderEnv,
+    parts: tuple[SdTextModel, SdUnet, SdVae],
+    scheduler: Mapping[str, Any],
+    notes: tuple[str, ...],
+) -> LaneRenderer:
+    """The renderer of parts that lie on their device, wherever they came from.
+
+    Raises:
+        ModelError: A speed switch cannot be had here.
+    """
+    text, unet, vae = parts
+    unet = replace(unet, passes=apply_switches(spec.speed, unet.unet, vae.vae, spec.model))
     return LaneRenderer(
-        env=describe(device, dtype, pipeline_class, spec.cpu_threads),
+        env=replace(env, kernels=compiled_env(spec.speed, env)),
         text_model=text,
         noise_model=unet,
         latent_decoder=vae,
@@ -72,7 +93,7 @@ def load_folder(spec: RenderSpec) -> LaneRenderer:
         choose_lanes=_lane_chooser(unet, vae, text),
         lanes=spec.lanes,
         cpu_threads=spec.cpu_threads,
-        notes=notes,
+        notes=(*notes, *idle_switches(spec.speed, env)),
     )
 
 
@@ -97,13 +118,15 @@ def _lane_chooser(unet: SdUnet, vae: SdVae, text: SdTextModel) -> Callable[[Size
         cells = (size[1] // vae.scale, size[0] // vae.scale)
         if unet.device.type != "cuda":
             return cpu_lanes(cells)
-        return gpu_lanes(unet, cells, text.embeds_shape)
+        with unet.passes.eager():
+            trial = partial(run_trial, unet, vae, cells, text.embeds_shape)
+            return gpu_lanes(trial, unet.device)
 
     return choose
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep loading bars and advice of the libraries off the terminal."""
     libraries: list[Any] = [diffusers_logging, transformers_logging]
     levels = [library.get_verbosity() for library in libraries]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from sdbatch.records import (
     RowFailure,
     size_name,
 )
+from sdbatch.render.flawed import flawed
 from sdbatch.render.processor import processor_name
 from sdbatch.render.protocol import Counters
 
@@ -38,11 +39,15 @@ class FakeOptions:
     Attributes:
         ms: Sleep per picture.
         fail: Share of rows that fail, chosen by their hash.
+        black: Share of the rows that come out black.
+        same: Share of the rows that all get the same picture.
         lanes: L for every size.
     """
 
     ms: float = 0.0
     fail: float = 0.0
+    black: float = 0.0
+    same: float = 0.0
     lanes: int = 8
 
 
@@ -62,10 +67,10 @@ def fake_options(name: str) -> FakeOptions:
             values[key] = float(text)
         except ValueError as error:
             raise ModelError(f"model {name}: {key} must be a number, got '{text}'") from error
-    lanes = int(values.get("lanes", 8))
-    if lanes < 1:
+    options = FakeOptions(**values)  # type: ignore[arg-type]  # lanes, whole a line below
+    if options.lanes < 1:
         raise ModelError(f"model {name}: lanes must be at least 1")
-    return FakeOptions(values.get("ms", 0.0), values.get("fail", 0.0), lanes)
+    return replace(options, lanes=int(options.lanes))
 
 
 def fake_pixels(row: RenderRow) -> NDArray[np.uint8]:
@@ -88,9 +93,14 @@ def fake_pixels(row: RenderRow) -> NDArray[np.uint8]:
 
 def fake_fails(row: RenderRow, share: float) -> bool:
     """Whether a row is among the failing ones."""
+    return _lot(row) < share
+
+
+def _lot(row: RenderRow) -> float:
+    """A number in [0, 1) that belongs to the row."""
     identity = f"{row.row_index}/{row.image_index}/{row.row_hash}"
     digest = hashlib.sha256(identity.encode()).digest()
-    return int.from_bytes(digest[-8:], "big") < share * 2.0**64
+    return int.from_bytes(digest[-8:], "big") / 2.0**64
 
 
 class FakeRenderer:
@@ -140,11 +150,22 @@ class FakeRenderer:
             time.sleep(self._options.ms / 1000)
         if fake_fails(row, self._options.fail):
             return RowFailure(row, "FakeError", "this row was chosen to fail")
-        pixels = fake_pixels(row)
+        pixels = self._pixels(row)
+        if not pixels.any():
+            return flawed(row, pixels)
         seconds = time.perf_counter() - started
         self.counters.phase_seconds["denoise"] += seconds
         self.counters.row_steps += row.num_inference_steps
         return RenderedImage(row, pixels, lanes, False, 1000 * seconds)
+
+    def _pixels(self, row: RenderRow) -> NDArray[np.uint8]:
+        """The row's own picture, or the one that its lot gives it instead."""
+        told, lot = self._options, _lot(row) - self._options.fail
+        if lot < told.black:
+            return np.zeros((row.height_px, row.width_px, 3), np.uint8)
+        if lot < told.black + told.same:
+            return fake_pixels(replace(row, row_index=0, image_index=0, seed=0, row_hash=""))
+        return fake_pixels(row)
 
     def _count_padding(self, batch: Sequence[RenderRow], lanes: int) -> None:
         if batch:

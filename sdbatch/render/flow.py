@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdbatch.errors import DeviceMemoryError, NonFiniteError, RenderError
+from sdbatch.errors import DeviceMemoryError, RenderError
 from sdbatch.records import RenderedImage, RenderRow, RowFailure
-from sdbatch.render.denoiser import Denoised, LaneRow, Lanes
+from sdbatch.render.denoiser import Denoised, DrawnRow
 from sdbatch.render.device import (
     PASS_ERRORS,
     failure_of,
@@ -28,8 +28,9 @@ from sdbatch.render.device import (
     is_broken,
     is_out_of_memory,
 )
+from sdbatch.render.flawed import flawed
 from sdbatch.render.image_decoder import DecodedChunk
-from sdbatch.render.waiting import Size, Waiting, size_of
+from sdbatch.render.waiting import Kind, Waiting, size_of
 
 if TYPE_CHECKING:
     from sdbatch.render.renderer import LaneRenderer
@@ -44,6 +45,45 @@ IDLE_S = 0.002
 """Rest between questions to a feed that says None although nothing is in flight."""
 
 
+class Room(Protocol):
+    """Rows in flight and the passes that move them: `denoiser.Lanes` or `grouped.Group`."""
+
+    num_lanes: int
+    real_lanes: int
+
+    @property
+    def busy_lanes(self) -> int:
+        """Lanes that the rows in flight take in every step."""
+        ...
+
+    @property
+    def free(self) -> bool:
+        """Whether another row may enter."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows in flight."""
+        ...
+
+    @property
+    def first_row(self) -> RenderRow:
+        """A row in flight."""
+        ...
+
+    def admit(self, item: Any) -> None:
+        """Put a row in, of the kind the room was made for."""
+        ...
+
+    def run_pass(self) -> list[Denoised]:
+        """One call of the model; gives the rows that took their last step."""
+        ...
+
+    def evict(self) -> Sequence[DrawnRow]:
+        """Take every row out, as if it had never been there."""
+        ...
+
+
 @dataclass(slots=True)
 class _Again:
     """Rows that start again after a pass failed; new ones wait until they are through.
@@ -53,7 +93,7 @@ class _Again:
         at_once: Rows that may be in flight together.
     """
 
-    rows: deque[LaneRow]
+    rows: deque[DrawnRow]
     num_lanes: int
     at_once: int
 
@@ -64,10 +104,10 @@ class Flow:
     def __init__(self, renderer: LaneRenderer, rows: Iterable[RenderRow | None]) -> None:
         self._renderer = renderer
         self._counters = renderer.counters
-        self._waiting = Waiting(rows)
-        self._size: Size | None = None
-        self._shape: tuple[int, int, int] | None = None
-        self._lanes: Lanes | None = None
+        self._waiting = Waiting(rows, kind_of=renderer.kind_of)
+        self._kind: Kind | None = None
+        self._made_for: tuple[Kind, int] | None = None
+        self._lanes: Room | None = None
         self._again: _Again | None = None
         self._denoised: list[Denoised] = []
         self._waited_passes = 0
@@ -107,16 +147,16 @@ class Flow:
     # -- lanes ---------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Fill free lanes: rows that start again first, then new ones of the running size."""
+        """Fill free lanes: rows that start again first, then new ones of the running kind."""
         if self._again is not None:
             self._admit_again(self._again)
         if self._again is not None:
             return
         if not self._busy:
-            self._size = self._waiting.next_size
-        while self._size is not None and not self._full(self._renderer.lanes_for(self._size)):
+            self._kind = self._waiting.next_kind
+        while self._kind is not None and not self._full(self._renderer.lanes_for(self._kind[0])):
             self._waiting.pull()
-            row = self._waiting.take(self._size)
+            row = self._waiting.take(self._kind)
             if row is None:
                 return
             with self._timed("text_encode"):
@@ -124,7 +164,7 @@ class Flow:
             if isinstance(prepared, RowFailure):
                 self._results.append(prepared)
             else:
-                self._enter(prepared, self._renderer.lanes_for(self._size))
+                self._enter(prepared, self._renderer.lanes_for(self._kind[0]))
 
     def _full(self, num_lanes: int) -> bool:
         if self._busy and self._lanes is not None:
@@ -143,10 +183,10 @@ class Flow:
     def _rows_in_lanes(self) -> int:
         return self._lanes.rows if self._lanes is not None else 0
 
-    def _enter(self, item: LaneRow, num_lanes: int) -> None:
-        shape = (*size_of(item.row), num_lanes)
-        if self._lanes is None or self._shape != shape:
-            self._lanes, self._shape = self._renderer.make_lanes(item, num_lanes), shape
+    def _enter(self, item: Any, num_lanes: int) -> None:
+        wanted = (self._renderer.kind_of(item.row), num_lanes)
+        if self._lanes is None or self._made_for != wanted:
+            self._lanes, self._made_for = self._renderer.make_lanes(item, num_lanes), wanted
         self._lanes.admit(item)
 
     # -- passes --------------------------------------------------------------------------
@@ -173,9 +213,9 @@ class Flow:
         else:
             self._start_again_alone(lanes, failure)
 
-    def _start_again_smaller(self, lanes: Lanes) -> None:
+    def _start_again_smaller(self, lanes: Room) -> None:
         """Out of memory: the rows in flight start again at half of L, once per renderer."""
-        self._count_out_of_memory(lanes.num_lanes)
+        self._count_out_of_memory(lanes.num_lanes, last=lanes.num_lanes == 1)
         rows = deque(lanes.evict())
         if self._again is not None:
             rows.extend(self._again.rows)
@@ -184,14 +224,14 @@ class Flow:
         half = lanes.num_lanes // 2
         self._again = _Again(rows, half, half)
 
-    def _count_out_of_memory(self, num_lanes: int) -> None:
+    def _count_out_of_memory(self, num_lanes: int, last: bool) -> None:
         self._renderer.out_of_memory += 1
-        if self._renderer.out_of_memory > 1 or num_lanes == 1:
+        if self._renderer.out_of_memory > 1 or last:
             raise DeviceMemoryError(
                 f"out of memory with {num_lanes} lanes: use a smaller --batch-size"
             )
 
-    def _start_again_alone(self, lanes: Lanes, failure: RowFailure) -> None:
+    def _start_again_alone(self, lanes: Room, failure: RowFailure) -> None:
         """A pass failed: its only row is to blame, or each row goes alone until one is."""
         rows = lanes.evict()
         rest = list(self._again.rows) if self._again is not None else []
@@ -219,8 +259,13 @@ class Flow:
             self._waited_passes = 0
 
     def _decode_chunk(self, chunk: list[Denoised]) -> None:
-        """Send a chunk on its way; after a failure each of its rows alone."""
+        """Send a chunk on its way; after a failure each of its rows alone.
+
+        Out of memory is no row's fault: the same chunk goes once more, with all that torch
+        kept for later given back.
+        """
         failure: RowFailure | None = None
+        memory = False
         try:
             with self._timed("decode"):
                 decoded = self._renderer.image_decoder.decode([done.latents for done in chunk])
@@ -228,12 +273,15 @@ class Flow:
         except PASS_ERRORS as error:
             if is_broken(error):
                 raise RenderError(f"the device failed: {error}") from error
-            if is_out_of_memory(error):
-                self._count_out_of_memory(chunk[0].num_lanes)
+            memory = is_out_of_memory(error)
             failure = failure_of(chunk[0].item.row, error)
         if failure is None:
             return
         free_memory()
+        if memory:
+            self._count_out_of_memory(chunk[0].num_lanes, last=False)
+            self._decode_chunk(chunk)
+            return
         if len(chunk) == 1:
             self._results.append(failure)
             return
@@ -255,10 +303,9 @@ class Flow:
 
     def _result(self, done: Denoised, picture: NDArray[np.uint8] | None) -> Result:
         item = done.item
-        if picture is None:
-            reason = "latents or pixels hold NaN or infinity"
-            return RowFailure(item.row, NonFiniteError.__name__, reason)
-        self._counters.row_steps += item.table.steps
+        if picture is None or not picture.any():
+            return flawed(item.row, picture)
+        self._counters.row_steps += item.steps
         latency_ms = 1000 * (time.monotonic() - done.started)
         return RenderedImage(item.row, picture, done.num_lanes, item.truncated, latency_ms)
 

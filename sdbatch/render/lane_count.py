@@ -1,42 +1,33 @@
 """How many lanes a pass should have, where nobody has said.
 
 On a CPU the count is a rule, so that every worker of every run draws the same pixels. On
-a GPU it is measured once per size: two passes tell what a lane takes, free memory tells
-how many fit. The count is then part of the plan and never changes with the machine.
+a GPU it is found once per size, before the run: passes of 2, 4, 8 ... lanes are tried, each
+with the decode of a chunk while the lanes stand beside it, as in the run itself. The count
+is then part of the plan and never changes with the machine.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+
+from sdbatch.errors import DeviceMemoryError
+from sdbatch.render.denoiser import Lanes, NoiseModel
+from sdbatch.render.device import PASS_ERRORS, free_memory, is_out_of_memory
+from sdbatch.render.image_decoder import ImageDecoder, LatentDecoder
 
 CPU_CELLS = 16 * 16 * 16
 """Latent cells in a pass where a CPU core is at its best."""
 
 MAX_CPU_LANES = 16
 MAX_GPU_LANES = 64
-USABLE = 0.6
-"""Share of free memory for a pass: the rest is for decoding and fragments."""
+USABLE = 0.85
+"""Share of the memory beside the weights that a trial may take at its height: the rest is
+for the text encoder, pictures on their way to the host, and fragments."""
 
-
-class Probed(Protocol):
-    """The denoiser's model, as far as it is needed here."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the latents."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        ...
-
-    def predict(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        """Model output of inputs `[L, C, h, w]`, `[L]`, `[L, ..]`."""
-        ...
+Trial = Callable[[int], None]
 
 
 def cpu_lanes(cells: tuple[int, int]) -> int:
@@ -45,23 +36,67 @@ def cpu_lanes(cells: tuple[int, int]) -> int:
     return max(2, min(MAX_CPU_LANES, fitting // 2 * 2))
 
 
-def gpu_lanes(model: Probed, cells: tuple[int, int], embeds: tuple[int, ...]) -> int:
-    """L for latents of `(h, w)` cells: the largest power of two that fits, by two passes."""
-    small, large = (_peak_bytes(model, cells, embeds, lanes) for lanes in (2, 4))
-    per_lane = max(1.0, (large - small) / 2)
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(model.device)
-    fitting = int(USABLE * free / per_lane)
-    return max(2, min(MAX_GPU_LANES, 1 << max(0, fitting.bit_length() - 1)))
+def gpu_lanes(trial: Trial, device: torch.device) -> int:
+    """The largest power of two that fits into the device's memory.
+
+    Args:
+        trial: Does with L lanes what a run does.
+        device: A GPU that holds the weights already.
+
+    Raises:
+        DeviceMemoryError: Not even one lane fits.
+    """
+    free_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    weights = torch.cuda.memory_allocated(device)
+    limit = weights + USABLE * (free + torch.cuda.memory_reserved(device) - weights)
+    lanes = largest_fitting(lambda count: _peak_bytes(trial, count, device) <= limit)
+    if not lanes:
+        raise DeviceMemoryError(
+            f"one lane and the decoder do not fit into the {free / 2**30:.1f} GiB that are free: "
+            "draw smaller pictures or use a half format"
+        )
+    return lanes
 
 
-def _peak_bytes(
-    model: Probed, cells: tuple[int, int], embeds: tuple[int, ...], lanes: int
-) -> float:
-    torch.cuda.reset_peak_memory_stats(model.device)
-    with torch.inference_mode():
-        latents = torch.zeros(lanes, model.channels, *cells, device=model.device)
-        times = torch.zeros(lanes, device=model.device)
-        model.predict(latents, times, torch.zeros(lanes, *embeds, device=model.device))
-    torch.cuda.synchronize(model.device)
-    return float(torch.cuda.max_memory_allocated(model.device))
+def largest_fitting(fits: Callable[[int], bool]) -> int:
+    """The largest power of two up to `MAX_GPU_LANES` that fits; 0 for none.
+
+    Tried upwards from one guided row, so that nothing much too large is ever tried.
+    """
+    if not fits(2):
+        return 1 if fits(1) else 0
+    lanes = 2
+    while lanes < MAX_GPU_LANES and fits(2 * lanes):
+        lanes *= 2
+    return lanes
+
+
+def run_trial(
+    model: NoiseModel,
+    decoder: LatentDecoder,
+    cells: tuple[int, int],
+    embeds: tuple[int, ...],
+    lanes: int,
+) -> None:
+    """One pass of padding, and a chunk decoded while its lanes still stand."""
+    room = Lanes(model, lanes, cells, embeds)
+    room.run_pass()
+    latents = torch.zeros(model.channels, *cells, device=model.device)
+    ImageDecoder(decoder).decode([latents]).pixels()
+
+
+def _peak_bytes(trial: Trial, lanes: int, device: torch.device) -> float:
+    """Memory at the height of a trial; infinite where there is too little."""
+    torch.cuda.reset_peak_memory_stats(device)
+    fitted = True
+    try:
+        trial(lanes)
+        torch.cuda.synchronize(device)
+    except PASS_ERRORS as error:
+        if not is_out_of_memory(error):
+            raise
+        fitted = False
+    peak = torch.cuda.max_memory_allocated(device)
+    free_memory()  # outside `except`, whose traceback would hold the tensors
+    return float(peak) if fitted else math.inf

@@ -37,7 +37,7 @@ def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Rendere
 
     Raises:
         ModelError: The model is not there, is not the planned one, or cannot be drawn with.
-        DeviceMemoryError: The weights do not fit.
+        DeviceMemoryError: The weights, or a pass, do not fit.
     """
     if spec.model_path.startswith(FAKE_PREFIX):
         return FakeRenderer(spec, sizes)
@@ -45,6 +45,8 @@ def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Rendere
     renderer = _load(spec)
     for size in sizes:
         renderer.lanes_for(size)
+        if spec.speed.compile or spec.speed.attention != "auto":
+            renderer.try_pass(size)
     renderer.counters.phase_seconds["load"] += time.perf_counter() - started
     return renderer
 

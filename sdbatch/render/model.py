@@ -6,13 +6,19 @@ the lanes exactly as they do in a run, and a row gives the same pixels as it doe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from sdbatch.errors import ManifestRowsError
+import pyarrow as pa
+
+from sdbatch.errors import ManifestError, ManifestRowsError
+from sdbatch.manifest.content import content_digests
 from sdbatch.manifest.faults import Faults, Limits, find_faults
-from sdbatch.manifest.freeze import as_table
-from sdbatch.manifest.schema import read_columns
+from sdbatch.manifest.freeze import as_table, demand_one_split, is_table
+from sdbatch.manifest.schema import CANONICAL, LATER, read_columns
 from sdbatch.plan.rows import Resolving, resolve_rows
 from sdbatch.records import ModelFacts, RenderedImage, RenderEnv, RenderRow, RowFailure
 from sdbatch.render.protocol import Renderer
@@ -25,17 +31,18 @@ class Model:
 
     Attributes:
         facts: What it is: revision, defaults, limits.
+        renderer: What draws.
     """
 
     def __init__(self, facts: ModelFacts, renderer: Renderer, limits: Limits) -> None:
         self.facts = facts
-        self._renderer = renderer
+        self.renderer = renderer
         self._limits = limits
 
     @property
     def env(self) -> RenderEnv:
         """What it runs on."""
-        return self._renderer.env
+        return self.renderer.env
 
     def stream(
         self, rows: Iterable[Mapping[str, Any] | str], *, seed: int = 0
@@ -45,17 +52,25 @@ class Model:
         Rows are pulled while earlier ones are being drawn, so an endless iterable is fine.
 
         Args:
-            rows: Prompts, or dicts with a manifest's columns (`prompt`, `seed`, `width`, ...).
-                Columns that are not read are ignored.
+            rows: Prompts, or dicts with a manifest's columns (`prompt`, `seed`, `width`, ...);
+                or a table, Arrow's, pandas' or Hugging Face's. Columns that are not read are
+                ignored. Equal rows without a seed get different ones, those of a run.
             seed: For rows without a seed of their own.
 
         Raises:
+            ManifestError: `rows` are none, or a row is none or has a value of the wrong type.
             ManifestRowsError: A row cannot be drawn as written; those before it were yielded
                 or are dropped.
         """
-        return self._renderer.render(self._pictures(rows, seed))
+        return self.renderer.render(self.resolve(rows, seed=seed))
 
-    def _pictures(self, rows: Iterable[Mapping[str, Any] | str], seed: int) -> Iterator[RenderRow]:
+    def resolve(
+        self, rows: Iterable[Mapping[str, Any] | str], *, seed: int = 0
+    ) -> Iterator[RenderRow]:
+        """The pictures that rows ask for, every setting resolved; as `stream`, undrawn."""
+        return self._resolved(_one_by_one(rows), seed)
+
+    def _resolved(self, tables: Iterator[pa.Table], seed: int) -> Iterator[RenderRow]:
         how = Resolving(
             manifest=NAME,
             defaults=self.facts.defaults,
@@ -64,11 +79,85 @@ class Model:
             occurrences={},
             model_revision=self.facts.revision,
         )
-        for position, row in enumerate(rows):
-            table = as_table([{"prompt": row} if isinstance(row, str) else row], NAME)
-            columns = read_columns(NAME, table.schema)
+        seen: Counter[bytes] = Counter()
+        for position, table in enumerate(tables):
             faults = Faults(NAME)
-            find_faults(table.select(columns.canonical), position, self._limits, faults)
+            find_faults(table, position, self._limits, faults)
             if faults.total:
                 raise ManifestRowsError(faults.first(), faults.total)
-            yield from resolve_rows(table, [position], how)
+            before = _equal_before(table, seen)
+            yield from resolve_rows(table, [position], replace(how, occurrences={position: before}))
+
+
+def _one_by_one(rows: Any) -> Iterator[pa.Table]:
+    """Tables of one row each, with the columns that are read; refused at once if not rows."""
+    if isinstance(rows, str | bytes):
+        raise ManifestError(NAME, -1, "", "", "one text is no list of prompts, give ['a fox']")
+    if isinstance(rows, Mapping):
+        demand_one_split(NAME, rows)
+        reason = "a dict is one row, give a list of them, such as [{'prompt': 'a fox'}]"
+        raise ManifestError(NAME, -1, "", "", reason)
+    if is_table(rows) or not isinstance(rows, Iterable):
+        return _rows_of_table(as_table(rows, NAME))
+    return (_table_of_row(row, position) for position, row in enumerate(rows))
+
+
+def _rows_of_table(table: pa.Table) -> Iterator[pa.Table]:
+    for position in range(table.num_rows):
+        row = table.slice(position, 1)
+        names = [name for name in row.column_names if not _later_and_null(row, name)]
+        read = row.select([name for name in names if name in CANONICAL])
+        with _at(position):
+            _demand_columns(read, names)
+        yield read
+
+
+def _later_and_null(row: pa.Table, name: str) -> bool:
+    return name in LATER and row.column(name).null_count == 1
+
+
+def _table_of_row(row: Any, position: int) -> pa.Table:
+    if isinstance(row, str):
+        row = {"prompt": row}
+    if not isinstance(row, Mapping):
+        reason = f"{type(row).__name__} is no row, give a prompt or a dict with a 'prompt'"
+        raise ManifestError(NAME, position, "", "", reason)
+    stated = {str(name): value for name, value in row.items()}
+    names = [name for name in stated if name not in LATER or stated[name] is not None]
+    # Only what is read becomes Arrow: other values may be anything, pictures for example.
+    read = {name: stated[name] for name in names if name in CANONICAL}
+    with _at(position):
+        table = as_table([read], NAME) if read else pa.table({})
+        _demand_columns(table, names)
+    return table
+
+
+def _demand_columns(read: pa.Table, names: list[str]) -> None:
+    """Refuse what `read_columns` refuses; columns that are not read need no type for that."""
+    kinds = {field.name: field.type for field in read.schema}
+    schema = pa.schema([pa.field(name, kinds.get(name, pa.null())) for name in names])
+    read_columns(NAME, schema)
+
+
+@contextmanager
+def _at(position: int) -> Iterator[None]:
+    """Name the row in faults that were found without knowing it."""
+    try:
+        yield
+    except ManifestError as fault:
+        raise ManifestError(NAME, position, fault.column, fault.value, fault.reason) from fault
+
+
+def _equal_before(table: pa.Table, seen: Counter[bytes]) -> int:
+    """How many equal rows came before this one, which is then counted.
+
+    Rows with an id or a seed of their own need no number, and an endless stream of them
+    must not fill the memory.
+    """
+    if "id" in table.column_names:
+        return 0
+    if "seed" in table.column_names and table.column("seed").null_count == 0:
+        return 0
+    (digest,) = content_digests(table)
+    seen[digest] += 1
+    return seen[digest] - 1

@@ -55,6 +55,17 @@ def find_model(name: str) -> ModelFacts:
     )
 
 
+def scheduler_config(model: ModelFacts) -> Mapping[str, Any]:
+    """The model's own scheduler configuration; empty for a fake one.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    if model.path.startswith(FAKE_PREFIX):
+        return {}
+    return _json(model.name, Path(model.path) / "scheduler/scheduler_config.json")
+
+
 def _local_folder(name: str) -> Path | None:
     """The embedded folder of that name, one under SDBATCH_MODELS, or the path itself."""
     embedded = Path(str(resources.files("sdbatch"))) / "models" / name

@@ -7,14 +7,10 @@ decoded. So two calls share weights and counters, never rows.
 
 from __future__ import annotations
 
-import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
-
-from sdbatch.errors import DeviceMemoryError, InputError, SchedulerNotLinearError
+from sdbatch.errors import DeviceMemoryError, InputError, ModelError, RenderError
 from sdbatch.records import (
     ANY_SIZE,
     RenderedImage,
@@ -23,16 +19,16 @@ from sdbatch.records import (
     RowFailure,
     size_name,
 )
-from sdbatch.render.denoiser import LaneRow, Lanes, NoiseModel, pack_table
+from sdbatch.render.denoiser import LaneRow, Lanes, NoiseModel
 from sdbatch.render.device import PASS_ERRORS, failure_of, is_out_of_memory, use_threads
 from sdbatch.render.flow import Flow
+from sdbatch.render.grouped import Group, GroupedRow
 from sdbatch.render.image_decoder import ImageDecoder, LatentDecoder
 from sdbatch.render.protocol import Counters
-from sdbatch.render.solver import SolverTable, build_table
+from sdbatch.render.schedulers import SchedulerSetting
+from sdbatch.render.solvers import Solvers, Untabled
 from sdbatch.render.text_encoder import TextEncoder, TextModel
-from sdbatch.render.waiting import Size
-
-KEPT_TABLES = 512
+from sdbatch.render.waiting import Kind, Size, size_of
 
 
 class LaneRenderer:
@@ -70,11 +66,12 @@ class LaneRenderer:
         self.image_decoder = ImageDecoder(latent_decoder)
         self.out_of_memory = 0
         """Times the device ran out of memory; the second one is the last."""
+        self.rooms = (text_model, noise_model, latent_decoder)
+        """Their models, for who wants to measure them or set them beside others."""
         self._noise_model = noise_model
         self._scale = latent_decoder.scale
-        self._scheduler_config = scheduler_config
+        self._solvers = Solvers(scheduler_config)
         self._choose_lanes = choose_lanes
-        self._tables: OrderedDict[tuple[str, str, int], tuple[SolverTable, Tensor]] = OrderedDict()
         self._cpu_threads = cpu_threads
 
     def render(self, rows: Iterable[RenderRow | None]) -> Iterator[RenderedImage | RowFailure]:
@@ -97,27 +94,77 @@ class LaneRenderer:
             self.lanes = {**self.lanes, name: chosen}
         return self.lanes[name]
 
-    def make_lanes(self, item: LaneRow, num_lanes: int) -> Lanes:
-        """Empty lanes for rows of the size of `item`."""
-        cells = (item.row.height_px // self._scale, item.row.width_px // self._scale)
-        return Lanes(self._noise_model, num_lanes, cells, tuple(item.conditional.shape))
+    def try_pass(self, size: Size) -> None:
+        """Run a pass of padding, so that what cannot run is known before the first row.
 
-    def prepare(self, row: RenderRow, ahead: Iterable[str]) -> LaneRow | RowFailure:
-        """Encode a row's prompts and find its table, or say why it cannot be drawn.
+        Raises:
+            ModelError: The model cannot run as it was asked to.
+            DeviceMemoryError: A pass does not fit.
+        """
+        num_lanes, cells = self.lanes_for(size), (size[1] // self._scale, size[0] // self._scale)
+        try:
+            embeds = tuple(self.text_encoder.encode([""])[0].embeds.shape)
+            Lanes(self._noise_model, num_lanes, cells, embeds).run_pass()
+        except (RenderError, *PASS_ERRORS) as error:
+            if is_out_of_memory(error):
+                line = f"out of memory with {num_lanes} lanes: use a smaller --batch-size"
+                raise DeviceMemoryError(line) from error
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"the model cannot run on {self.env.device}: {reason}") from error
+
+    def kind_of(self, row: RenderRow) -> Kind:
+        """What the row must share with others to run beside them."""
+        try:
+            tabled = not isinstance(self._solvers.find(row), Untabled)
+        except (InputError, *PASS_ERRORS):
+            tabled = True  # `prepare` will say what is wrong with it
+        if tabled:
+            return (size_of(row), None)
+        setting = (row.scheduler, row.scheduler_config, row.num_inference_steps, row.guided)
+        return (size_of(row), setting)
+
+    def make_lanes(
+        self,
+        item: LaneRow | GroupedRow,
+        num_lanes: int,
+        noise_model: NoiseModel | None = None,
+    ) -> Lanes | Group:
+        """Empty lanes for rows of the kind of `item`; `noise_model` may stand before room 2's."""
+        cells = (item.row.height_px // self._scale, item.row.width_px // self._scale)
+        model = noise_model or self._noise_model
+        if isinstance(item, GroupedRow):
+            return Group(model, num_lanes, cells, item)
+        return Lanes(model, num_lanes, cells, tuple(item.conditional.shape))
+
+    def setting_of(self, row: RenderRow) -> SchedulerSetting:
+        """A row's scheduler: the model's configuration with the row's overrides in it.
+
+        Raises:
+            InputError: The class or an override is unknown.
+        """
+        return self._solvers.setting_of(row)
+
+    def prepare(self, row: RenderRow, ahead: Iterable[str]) -> LaneRow | GroupedRow | RowFailure:
+        """Encode a row's prompts and find its solver, or say why it cannot be drawn.
 
         Raises:
             DeviceMemoryError: No memory for the prompts.
         """
         try:
-            table, packed = self._table(row)
+            if row.width_px % self._scale or row.height_px % self._scale:
+                raise InputError(f"width and height must be multiples of {self._scale}")
+            solver = self._solvers.find(row)
             prompts = [row.prompt, row.negative_prompt] if row.guided else [row.prompt]
             found = self._encode(prompts, ahead)
-        except (InputError, SchedulerNotLinearError, *PASS_ERRORS) as error:
+        except (InputError, *PASS_ERRORS) as error:
             if is_out_of_memory(error):
                 raise DeviceMemoryError("out of memory while encoding prompts") from error
             return failure_of(row, error)
         unconditional = found[1].embeds if row.guided else None
-        return LaneRow(row, table, packed, found[0].embeds, unconditional, found[0].truncated)
+        rest = (found[0].embeds, unconditional, found[0].truncated)
+        if isinstance(solver, Untabled):
+            return GroupedRow(row, solver.setting, solver.steps, *rest)
+        return LaneRow(row, solver.table, solver.packed, *rest)
 
     def _encode(self, prompts: list[str], ahead: Iterable[str]) -> list[Any]:
         try:
@@ -126,33 +173,3 @@ class LaneRenderer:
             if is_out_of_memory(error):
                 raise
         return list(self.text_encoder.encode(prompts))  # the fault may lie in a later prompt
-
-    def _table(self, row: RenderRow) -> tuple[SolverTable, Tensor]:
-        """The row's table and its packed form, made once per setting."""
-        if row.width_px % self._scale or row.height_px % self._scale:
-            raise InputError(f"width and height must be multiples of {self._scale}")
-        key = (row.scheduler, row.scheduler_config, row.num_inference_steps)
-        if key not in self._tables:
-            table = build_table(
-                row.scheduler,
-                self._scheduler_config,
-                _overrides(row.scheduler_config),
-                row.num_inference_steps,
-            )
-            self._tables[key] = (table, pack_table(table))
-            if len(self._tables) > KEPT_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(key)
-        return self._tables[key]
-
-
-def _overrides(text: str) -> Mapping[str, Any]:
-    if not text:
-        return {}
-    try:
-        overrides = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"scheduler_config: no JSON ({error})") from error
-    if not isinstance(overrides, dict):
-        raise InputError("scheduler_config: must be a JSON object")
-    return overrides

@@ -16,9 +16,11 @@ from typing import Any
 import diffusers
 
 from sdbatch.errors import InputError, SchedulerNotLinearError
-from sdbatch.render.solver import build_table
+from sdbatch.render.schedulers import REFUSALS
+from sdbatch.render.solver import SolverTable, build_table
 
 STEPS = 12
+OPTION_STEPS = 5
 BASE: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -28,8 +30,16 @@ BASE: Mapping[str, Any] = {
 }
 """Stable Diffusion's own noise schedule."""
 
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What the model may give: an option counts as no table when it is none with either."""
+
 SIGMAS_ALONE = ("IPNDMScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 """Made for diffusion models although their configuration names no betas."""
+
+REASONS = {
+    "flow": "made for flow-matching models, not for a noise schedule in betas",
+    "other": "made for another kind of model, not for a noise schedule in betas",
+}
 
 
 def scheduler_names() -> list[str]:
@@ -42,33 +52,90 @@ def scheduler_names() -> list[str]:
 
 
 def scheduler_facts(names: list[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Scheduler to how it is drawn with.
+    """Scheduler to how rows are drawn with it.
 
-    `{"way": "tabled", "history": H, "kind": K}`, or `{"way": "grouped", "reason": ...}` for
-    one that is no table and can only run in its own pipeline, rows of equal settings together.
-    `kind` is `diffusion` for a noise schedule in betas and `flow` for all others.
+    `way` is `tabled` for a table of coefficients, `grouped` for one that runs itself over
+    rows of equal settings, `unfit` (with a `reason`) for one that cannot draw with a model
+    of this kind. `kind` is `diffusion` for a noise schedule in betas, `flow` or `other`.
+    `grouped_with` names options that make a tabled scheduler a grouped one: at which value,
+    and what counts where none is stated. `options` are the keys `scheduler_config` may have.
     """
-    facts: dict[str, dict[str, Any]] = {}
-    for name in names or scheduler_names():
-        kind = _kind(name)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # advice on configurations we only probe
-                table = build_table(name, {} if kind == "flow" else BASE, {}, STEPS)
-        except SchedulerNotLinearError as error:
-            facts[name] = {"way": "grouped", "kind": kind, "reason": error.reason}
-        except (InputError, ImportError, TypeError, AttributeError, ValueError) as error:
-            facts[name] = {"way": "grouped", "kind": kind, "reason": str(error).split(": ")[-1]}
-        else:
-            facts[name] = {"way": "tabled", "kind": kind, "history": len(table.a[0])}
-    return facts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on configurations we only probe
+        return {name: _facts(name) for name in names or scheduler_names()}
 
 
-def _kind(name: str) -> str:
-    """`diffusion` for schedulers of a noise schedule in betas, `flow` for all others."""
-    parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
-    betas = "beta_schedule" in parameters or name in SIGMAS_ALONE
-    return "diffusion" if betas and "Flow" not in name else "flow"
+def _facts(name: str) -> dict[str, Any]:
+    found: dict[str, Any]
+    in_betas = _in_betas(name)
+    try:
+        table = build_table(name, BASE if in_betas else {}, {}, STEPS)
+    except SchedulerNotLinearError as error:
+        if in_betas:
+            found = {"way": "grouped", "kind": "diffusion", "reason": error.reason}
+            return found | {"options": _options(name)}
+        return {"way": "unfit", "kind": "other", "reason": REASONS["other"]}
+    except (InputError, *REFUSALS) as error:
+        reason = str(error).split(f" refuses {STEPS} steps: ")[-1]
+        kind = "diffusion" if in_betas else "other"
+        return {"way": "unfit", "kind": kind, "reason": REASONS.get(kind, reason)}
+    if not in_betas:
+        kind = "flow"
+        return {"way": "unfit", "kind": kind, "history": table.history, "reason": REASONS[kind]}
+    if _inverse(table):
+        reason = "runs from a picture to noise"
+        return {"way": "unfit", "kind": "diffusion", "history": table.history, "reason": reason}
+    found = {"way": "tabled", "kind": "diffusion", "history": table.history}
+    untabled = _untabled_options(name)
+    return found | {"options": _options(name)} | ({"grouped_with": untabled} if untabled else {})
+
+
+def _in_betas(name: str) -> bool:
+    """Whether the scheduler is made for a noise schedule in betas."""
+    betas = "beta_schedule" in _parameters(name) or name in SIGMAS_ALONE
+    return betas and "Flow" not in name
+
+
+def _inverse(table: SolverTable) -> bool:
+    return table.t[0] < table.t[-1]
+
+
+def _untabled_options(name: str) -> dict[str, dict[str, bool]]:
+    """Switches of a tabled scheduler at whose other position it is no table."""
+    found = {}
+    for option, parameter in _parameters(name).items():
+        if not isinstance(parameter.default, bool):
+            continue
+        absent = parameter.default and option != "clip_sample"
+        usual = BASE.get(option, absent)
+        if all(_untabled(name, {option: not usual, **model}) for model in _models(name)):
+            found[option] = {"at": not usual, "absent": absent}
+    return found
+
+
+def _models(name: str) -> list[dict[str, Any]]:
+    if "prediction_type" not in _parameters(name):
+        return [{}]
+    return [{"prediction_type": prediction} for prediction in PREDICTIONS]
+
+
+def _untabled(name: str, overrides: Mapping[str, Any]) -> bool:
+    """Whether the setting is drawn with, but not as a table."""
+    try:
+        build_table(name, BASE, overrides, OPTION_STEPS)
+    except SchedulerNotLinearError:
+        return True
+    except (InputError, *REFUSALS):
+        return False
+    return False
+
+
+def _options(name: str) -> list[str]:
+    return sorted(set(_parameters(name)) - {"self"})
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(diffusers, name).__init__).parameters
 
 
 if __name__ == "__main__":

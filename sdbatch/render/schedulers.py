@@ -48,12 +48,14 @@ class SchedulerSetting:
         config: Configuration of the model with the row's overrides in it.
         num_inference_steps: As for `set_timesteps`.
         begin_index: First step that is run.
+        mu: Shift of the schedule for a resolution, where the scheduler shifts dynamically.
     """
 
     name: str
     config: Mapping[str, Any]
     num_inference_steps: int
     begin_index: int = 0
+    mu: float | None = None
 
     def make(self) -> Any:
         """A fresh scheduler with its timesteps set.
@@ -64,7 +66,8 @@ class SchedulerSetting:
         made = scheduler_class(self.name)
         with _refusals_of(self.name, self.num_inference_steps), _quiet():
             scheduler = made.from_config(dict(self.config))
-            scheduler.set_timesteps(self.num_inference_steps)
+            shift = {} if self.mu is None else {"mu": self.mu}
+            scheduler.set_timesteps(self.num_inference_steps, **shift)
             if self.begin_index and hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(self.begin_index)
         return scheduler
@@ -100,6 +103,7 @@ def scheduler_setting(
     overrides: Mapping[str, Any],
     num_inference_steps: int,
     begin_index: int = 0,
+    mu: float | None = None,
 ) -> SchedulerSetting:
     """A row's setting: the model's configuration with the row's overrides in it.
 
@@ -125,7 +129,7 @@ def scheduler_setting(
         known.pop("algorithm_type", None)
     except REFUSALS:
         pass  # said in words when the scheduler is made
-    return SchedulerSetting(name, known | dict(overrides), num_inference_steps, begin_index)
+    return SchedulerSetting(name, known | dict(overrides), num_inference_steps, begin_index, mu)
 
 
 def walk_scheduler(
@@ -142,11 +146,9 @@ def walk_scheduler(
     scheduler = setting.make()
     walk = Walk([start * float(getattr(scheduler, "init_noise_sigma", 1.0))], [], [])
     scales = hasattr(scheduler, "scale_model_input")
-    # diffusers' pipelines step without extra noise where a scheduler leaves them the choice.
-    takes_eta = "eta" in inspect.signature(scheduler.step).parameters
-    extra = {"eta": 0.0} if takes_eta else {}
+    extra = step_options(scheduler)
     refusals = _refusals_of(setting.name, setting.num_inference_steps)
-    with refusals, _quiet(), _noise_from(scheduler, noise) as drawn:
+    with refusals, _quiet(), noise_from(scheduler, noise) as drawn:
         for k, t in enumerate(scheduler.timesteps[setting.begin_index :]):
             x, before = walk.states[-1], len(drawn)
             walk.inputs.append(scheduler.scale_model_input(x, t) if scales else x)
@@ -158,8 +160,13 @@ def walk_scheduler(
     return walk
 
 
+def step_options(scheduler: Any) -> dict[str, float]:
+    """What its `step` is told beside numbers: as diffusers' pipelines, no extra noise."""
+    return {"eta": 0.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
+
+
 @contextmanager
-def _noise_from(scheduler: Any, noise: Callable[[int], Tensor]) -> Iterator[list[int]]:
+def noise_from(scheduler: Any, noise: Callable[[int], Tensor]) -> Iterator[list[int]]:
     """Let the scheduler's modules draw `noise(0)`, `noise(1)`, ..., listed as they are drawn."""
     drawn: list[int] = []
 

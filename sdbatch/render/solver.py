@@ -80,6 +80,7 @@ def build_table(
     overrides: Mapping[str, Any],
     num_inference_steps: int,
     begin_index: int = 0,
+    mu: float | None = None,
 ) -> SolverTable:
     """Read a scheduler's coefficients off the real thing.
 
@@ -89,12 +90,15 @@ def build_table(
         overrides: Keys that win over it.
         num_inference_steps: As for `set_timesteps`.
         begin_index: First step that is run, for rows that begin in the middle.
+        mu: Shift for the row's resolution, for schedulers with dynamic shifting.
 
     Raises:
         InputError: The class or a key is unknown, or the scheduler refuses the setting.
         SchedulerNotLinearError: It cannot be written as a table.
     """
-    setting = scheduler_setting(scheduler, base_config, overrides, num_inference_steps, begin_index)
+    setting = scheduler_setting(
+        scheduler, base_config, overrides, num_inference_steps, begin_index, mu
+    )
     made = setting.make()
     times = tuple(float(t) for t in made.timesteps[begin_index:])
     if not times:
@@ -122,10 +126,17 @@ def build_table(
 
 
 def _probe(setting: SchedulerSetting, steps: int) -> Walk:
-    """Walk over the basis `[x_0, e_0.., n_0..]`, in float64 where the scheduler allows."""
+    """Walk over the basis `[x_0, e_0.., n_0..]`, in float64 where the scheduler allows.
+
+    Raises:
+        InputError: The scheduler refuses the setting, or gives NaN or infinity.
+        SchedulerNotLinearError: It draws more than one noise in a step.
+    """
     basis = torch.eye(1 + 2 * steps, dtype=torch.float64)
     vectors = basis.view(len(basis), 1, -1, 1, 1)  # some schedulers look at dimension 1
     walk = _precise_walk(setting, vectors, steps)
+    if not all(bool(state.isfinite().all()) for state in walk.states):
+        raise InputError(f"scheduler: {setting.name} divides by zero with these settings")
     if max(walk.draws) > 1:
         raise SchedulerNotLinearError(setting.name, math.inf, "several noises in one step")
     return walk

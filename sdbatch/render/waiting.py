@@ -1,35 +1,50 @@
 """Rows that were pulled and have no lane yet.
 
-Rows of one picture size run together, so rows of another size wait here while lanes are
-full of the first. The room is small: when it is full of other sizes, the lanes run dry,
-and the size of the oldest waiting row comes next. Neither torch nor models here.
+Rows of one kind run together: one picture size, and one setting where the scheduler is no
+table. So rows of another kind wait here while lanes are full of the first. The room is
+small: when it is full of other kinds, the lanes run dry, and the kind of the oldest waiting
+row comes next. Neither torch nor models here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sdbatch.records import RenderRow
 
 LOOK_AHEAD = 16
 PATIENCE = 256
-"""Rows that may overtake a row of another size before the lanes are emptied for it."""
+"""Rows that may overtake a row of another kind before the lanes are emptied for it."""
 
 Size = tuple[int, int]
+Setting = tuple[str, str, int, bool]
+"""Scheduler, its configuration, steps, guidance: what rows of a group share."""
+Kind = tuple[Size, Setting | None]
+"""What rows must share to run together; no setting for those whose scheduler is a table."""
 
 
 def size_of(row: RenderRow) -> Size:
-    """(width, height) in pixels: what rows must share to run together."""
+    """(width, height) in pixels."""
     return (row.width_px, row.height_px)
+
+
+def size_alone(row: RenderRow) -> Kind:
+    """The kind of a row whose scheduler is a table."""
+    return (size_of(row), None)
 
 
 class Waiting:
     """A bounded look-ahead into the feed of one `render` call."""
 
-    def __init__(self, rows: Iterable[RenderRow | None], look_ahead: int = LOOK_AHEAD) -> None:
+    def __init__(
+        self,
+        rows: Iterable[RenderRow | None],
+        look_ahead: int = LOOK_AHEAD,
+        kind_of: Callable[[RenderRow], Kind] = size_alone,
+    ) -> None:
         self._feed: Iterator[RenderRow | None] = iter(rows)
-        self._look_ahead = look_ahead
-        self._rows: list[RenderRow] = []
+        self._look_ahead, self._kind_of = look_ahead, kind_of
+        self._rows: list[tuple[Kind, RenderRow]] = []
         self._overtaken = 0
         self.exhausted = False
 
@@ -39,12 +54,12 @@ class Waiting:
     @property
     def prompts(self) -> list[str]:
         """Prompts of the waiting rows, oldest first."""
-        return [prompt for row in self._rows for prompt in (row.prompt, row.negative_prompt)]
+        return [prompt for _, row in self._rows for prompt in (row.prompt, row.negative_prompt)]
 
     @property
-    def next_size(self) -> Size | None:
-        """Size of the oldest waiting row; None when nothing waits."""
-        return size_of(self._rows[0]) if self._rows else None
+    def next_kind(self) -> Kind | None:
+        """Kind of the oldest waiting row; None when nothing waits."""
+        return self._rows[0][0] if self._rows else None
 
     def pull(self) -> None:
         """Fill the look-ahead until the feed says that no row is there right now."""
@@ -56,12 +71,12 @@ class Waiting:
                 return
             if row is None:
                 return
-            self._rows.append(row)
+            self._rows.append((self._kind_of(row), row))
 
-    def take(self, size: Size) -> RenderRow | None:
-        """The oldest waiting row of that size; None when the lanes should run dry instead."""
-        for index, row in enumerate(self._rows):
-            if size_of(row) != size:
+    def take(self, kind: Kind) -> RenderRow | None:
+        """The oldest waiting row of that kind; None when the lanes should run dry instead."""
+        for index, (found, _) in enumerate(self._rows):
+            if found != kind:
                 continue
             if index:
                 if self._overtaken >= PATIENCE:
@@ -69,5 +84,5 @@ class Waiting:
                 self._overtaken += 1
             else:
                 self._overtaken = 0
-            return self._rows.pop(index)
+            return self._rows.pop(index)[1]
         return None

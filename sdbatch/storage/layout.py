@@ -64,9 +64,9 @@ def content_key(run: str, kind: str, sha16: str) -> str:
     return f"{state_prefix(run)}{kind}-{_hex(sha16, 16)}.{CONTENT_SUFFIXES[kind]}"
 
 
-def manifest_key(run: str, number: int) -> str:
-    """A manifest file that was rewritten for workers."""
-    return f"{state_prefix(run)}manifest/part-{number:05d}.parquet"
+def manifest_key(run: str, sha16: str) -> str:
+    """A manifest that was rewritten for workers, named by its content."""
+    return f"{state_prefix(run)}manifest/{_hex(sha16, 16)}.parquet"
 
 
 def progress_key(run: str) -> str:

@@ -203,7 +203,7 @@ def _wait_until_free(
 ) -> None:
     """Return when nobody drives under this epoch any more; raise when its beat moves."""
     first = read_heartbeat(store, run, epoch.number)
-    if (first is not None and first.ended) or _surely_gone(epoch, who):
+    if (first is not None and first.ended) or surely_gone(epoch, who):
         return
     on_wait(
         f"waiting up to {STALE_S:.0f} s for a sign of life of the last driver ({epoch.owner.place})"
@@ -212,7 +212,7 @@ def _wait_until_free(
     while clock() < deadline:
         sleep(POLL_S)
         now = read_heartbeat(store, run, epoch.number)
-        if (now is not None and now.ended) or _surely_gone(epoch, who):
+        if (now is not None and now.ended) or surely_gone(epoch, who):
             return
         if now is not None and now != first:
             raise LeaseHeldError(
@@ -221,7 +221,8 @@ def _wait_until_free(
             )
 
 
-def _surely_gone(epoch: Epoch, who: ProcessIdentity) -> bool:
+def surely_gone(epoch: Epoch, who: ProcessIdentity) -> bool:
+    """Whether `who` knows that the driver of an epoch runs no more, whatever its last beat."""
     if epoch.owner == who:
         return epoch.lease_id not in _here
     return is_gone(epoch.owner, seen_from=who)

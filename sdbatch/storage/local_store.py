@@ -135,7 +135,8 @@ class LocalStore(Store):
                 raise
             except OSError as error:
                 raise _link_failure(path, error) from error
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):  # swept meanwhile; the object stands all the same
+                os.unlink(temporary)
             try:
                 _sync_folder(os.path.dirname(path))
             except OSError as error:
@@ -143,10 +144,9 @@ class LocalStore(Store):
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         folder = prefix.rpartition("/")[0]
-        for key, entry in _files(os.path.join(self._root, folder), folder):
-            if key.startswith(prefix):
-                with suppress(*_ABSENT):
-                    yield _info(key, entry.stat(follow_symlinks=False))
+        for key, entry in _files(os.path.join(self._root, folder), folder, prefix):
+            with suppress(*_ABSENT):
+                yield _info(key, entry.stat(follow_symlinks=False))
 
     def _path(self, key: str) -> str:
         """Where the bytes lie, links resolved; links that lead out of the root are refused."""
@@ -163,8 +163,12 @@ class LocalStore(Store):
         return info.size_bytes
 
 
-def _files(place: str, key: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(key, entry) of every regular file below a folder; dotted names and links are skipped."""
+def _files(place: str, key: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """(key, entry) of every regular file below a folder; dotted names and links are skipped.
+
+    Folders in which no key can begin with `prefix` are not entered: they may be huge,
+    or closed to this user.
+    """
     with _translated(place, "list"):
         try:
             with os.scandir(place) as scan:
@@ -173,8 +177,10 @@ def _files(place: str, key: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             return
     for entry in entries:
         below = f"{key}/{entry.name}" if key else entry.name
+        if not below.startswith(prefix):
+            continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path, below)
+            yield from _files(entry.path, below, prefix)
         elif entry.is_file(follow_symlinks=False):
             yield below, entry
 

@@ -137,10 +137,17 @@ class Store(ABC):
         check_prefix(prefix)
         return iter(sorted(self._walk(prefix), key=lambda info: info.key))
 
-    def exists_any(self, prefix: str = "") -> bool:
-        """Whether any object's key begins with `prefix`."""
-        check_prefix(prefix)
-        return next(iter(self._walk(prefix)), None) is not None
+    def exists_any(self, name: str = "") -> bool:
+        """Whether an object is called `name`, or any lies in the folder of that name.
+
+        What lies beside it is not looked at, however much that is.
+        """
+        check_prefix(name)
+        if name and not name.endswith("/"):
+            if self.head(name) is not None:
+                return True
+            name += "/"
+        return next(iter(self._walk(name)), None) is not None
 
     def create_once(self, key: str, data: bytes) -> bool:
         """Create an object that never changes afterwards; safe to repeat.
@@ -194,8 +201,7 @@ def open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None = 
             them: the same options may be meant for the manifest.
 
     Raises:
-        InputError: The path is empty or names a file.
-        StorageError: No store of that scheme is supported.
+        InputError: The path is empty or names a file, or its scheme is not supported.
     """
     address = os.fspath(url)
     if not address:
@@ -203,7 +209,7 @@ def open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None = 
     match = _SCHEME.match(address)
     scheme = match.group(1).lower() if match else ""
     if scheme not in STORES or (scheme and "::" in address):
-        raise StorageError(f"{address}: this version stores to {SUPPORTED}")
+        raise InputError(f"{address}: this version stores to {SUPPORTED}")
     module, _, name = STORES[scheme].partition(":")
     implementation = getattr(importlib.import_module(module), name)
     store: Store = implementation(address, dict(options or {}))

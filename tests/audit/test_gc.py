@@ -6,10 +6,11 @@ import pytest
 
 from sdbatch.audit.gc import collect_orphans
 from sdbatch.audit.verify import verify
-from sdbatch.errors import InputError
+from sdbatch.errors import DamagedError, InputError
 from sdbatch.storage import layout
+from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import open_store
-from tests.audit.tiny_dataset import memory_store, write_dataset
+from tests.audit.tiny_dataset import PLAN, memory_store, write_dataset
 
 LEFT_OVER = [
     layout.data_key("data", 1, 3, "ffffffff"),
@@ -65,3 +66,64 @@ def test_half_written_files_of_dead_writers_go_too(tmp_path):
 
     assert not half.exists()
     assert other.exists()
+
+
+def test_a_lost_commit_record_takes_no_file_with_it(store):
+    write_dataset(store)
+    store.put(LEFT_OVER[0], b"x")
+    store.delete(layout.commit_key("main", 1))
+
+    for dry_run in (True, False):
+        with pytest.raises(DamagedError, match="2 commit records stand") as caught:
+            collect_orphans(store, dry_run=dry_run)
+        assert "\n" not in str(caught.value)
+    assert all(store.head(file["key"]) for file in RunFolder(store).success()["files"])
+    assert store.head(LEFT_OVER[0])
+
+
+def test_files_that_only_the_success_record_names_are_kept(store):
+    write_dataset(store)
+    second = layout.commit_key("main", 1)
+    lost = RunFolder(store).read_record(second).files
+    # a record that stands again, for other files than the success record knows
+    store.put(second, store.get(second).replace(b"-0a1b2c3d", b"-ffffffff"))
+
+    assert collect_orphans(store) == []
+    assert len(lost) > 1
+    assert all(store.head(file.key) for _, file in lost)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"files": [], "num_shards": null}', b'{"files": 3}'])
+def test_a_success_record_without_files_deletes_nothing(store, body):
+    write_dataset(store)
+    store.put(LEFT_OVER[0], b"x")
+    store.put(layout.success_key("main", 1), body)
+
+    with pytest.raises(DamagedError, match="nothing was deleted"):
+        collect_orphans(store)
+    assert store.head(LEFT_OVER[0])
+
+
+def test_temporary_files_in_the_state_folder_go_once_the_run_is_finished(tmp_path):
+    store = open_store(tmp_path)
+    write_dataset(store, success=False)
+    write_dataset(store, "n2")
+    state = tmp_path / "__sdbatch"
+    ours = [
+        state / "main" / ".plan-abababababababab.parquet.0f.tmp",
+        state / "main" / "commits" / "000" / ".00001.json.0f.tmp",
+    ]
+    others = [state / "n2" / ".plan-0f.tmp", state / ".plan-0f.tmp", tmp_path / ".mine.tmp"]
+    for path in (*ours, *others):
+        path.write_bytes(b"half")
+
+    with pytest.raises(InputError):
+        collect_orphans(store)
+    assert all(path.exists() for path in ours)
+    RunFolder(store).create_success(PLAN, 3)
+    collect_orphans(store, dry_run=True)
+    assert all(path.exists() for path in ours)
+    collect_orphans(store)
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in others)
+    assert verify(store, level=3).exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,15 @@ from sdbatch.errors import InputError
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.lease import hold_lease
-from tests.audit.tiny_dataset import NUM_IMAGES, PLAN, memory_store, write_dataset
+from sdbatch.storage.process_identity import this_process
+from tests.audit.tiny_dataset import (
+    NUM_IMAGES,
+    PLAN,
+    memory_store,
+    shard_rows,
+    write_dataset,
+    write_shard,
+)
 
 
 @pytest.fixture
@@ -152,3 +161,55 @@ def test_unreadable_advice_is_ignored(store):
     store.put(layout.heartbeat_key("main", 1), b"[]")
 
     assert read_status(store).state == "done_with_failures"
+
+
+def test_a_finished_run_that_lost_a_record_is_damaged(store):
+    write_dataset(store)
+    store.delete(layout.commit_key("main", 1))
+    status = read_status(store)
+
+    assert (status.state, status.exit_code, status.shards_done) == ("damaged", 3, 2)
+    assert f"sdbatch verify {store.url}" in describe(status)
+    assert status.resume == ""
+
+
+def test_a_finished_run_whose_counts_do_not_add_up_is_damaged(store):
+    write_dataset(store)
+    key = layout.commit_key("main", 0)
+    store.put(key, json.dumps({**json.loads(store.get(key)), "success": 3}).encode())
+
+    assert (read_status(store).state, read_status(store).exit_code) == ("damaged", 3)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_damaged(store, monkeypatch):
+    write_dataset(store, shards=(0, 1), success=False)
+    counted = RunFolder.records
+
+    def records_then_the_end(folder):
+        yield from list(counted(folder))
+        if folder.success() is None and len(folder.committed()) < 3:
+            write_shard(store, 2, *shard_rows(2))
+            monkeypatch.setattr(RunFolder, "records", counted)
+            folder.create_success(PLAN, 3)
+
+    monkeypatch.setattr(RunFolder, "records", records_then_the_end)
+
+    assert read_status(store).state == "stopped"
+    assert read_status(store).state == "done_with_failures"
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({"pid": 2**22 + 1, "started": "1"}, "stopped"),
+        ({"pid": 2**22 + 1, "started": "1", "host": "other-machine"}, "running"),
+    ],
+)
+def test_a_driver_that_was_killed_on_this_machine_has_stopped_at_once(store, change, state):
+    write_dataset(store, shards=(0,), success=False)
+    with hold_lease(store, owner=replace(this_process(), **change)):
+        say(store, images_per_s=2.0)
+        status = read_status(store)
+
+    assert status.state == state
+    assert (status.workers_up is None) == (state == "stopped")

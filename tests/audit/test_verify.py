@@ -180,6 +180,56 @@ def test_damage_is_found_at_its_level_and_not_below(store, damage, level, kind):
     assert "damaged" in report.describe()
 
 
+def not_utf8(values, kind):
+    """A column of the type whose texts are these bytes, as Parquet takes them."""
+    text = pa.Array.from_buffers(
+        pa.string(), len(values), pa.array(values, pa.binary()).buffers(), null_count=0
+    )
+    offsets = pa.array(range(len(values) + 1), pa.int32())
+    return {
+        "string": lambda: text,
+        "struct": lambda: pa.StructArray.from_arrays([text], ["inner"]),
+        "list": lambda: pa.ListArray.from_arrays(offsets, text),
+        "dictionary": lambda: pa.DictionaryArray.from_arrays(
+            pa.array(range(len(values)), pa.int32()), text
+        ),
+    }[kind]()
+
+
+@pytest.mark.parametrize("file", ["data", "metadata", "errors"])
+@pytest.mark.parametrize("kind", ["string", "struct", "list", "dictionary"])
+@pytest.mark.parametrize("text", [b"caf\xe9", b"caf\xc3\xa9"])
+def test_a_text_that_is_not_utf8_is_found_in_any_column(store, file, kind, text):
+    write_dataset(store, success=False)
+    key = layout.data_key(file, 1, 3, "0a1b2c3d")
+    data, errors = shard_rows(1)
+    rows = errors if file == "errors" else data
+    if file == "metadata":
+        rows = [{name: value for name, value in row.items() if name != "image"} for row in rows]
+    values = [b"ok"] * (len(rows) - 1) + [text]
+    table = pa.Table.from_pylist(rows).append_column("caption", not_utf8(values, kind))
+    store.put(key, parquet(table))
+    found = [problem for problem in verify(store, level=3).problems if problem.level == 3]
+
+    if text == "caf\u00e9".encode():
+        assert found == []
+    else:
+        assert [(problem.key, problem.kind) for problem in found] == [(key, "unreadable")]
+        assert "column 'caption'" in found[0].message
+        assert "\n" not in found[0].message
+
+
+def test_a_key_that_is_not_utf8_is_unreadable_not_an_error(store):
+    write_dataset(store, success=False)
+    data, _ = shard_rows(1)
+    table = pa.Table.from_pylist(data)
+    broken = not_utf8([b"\xff"] * len(data), "string")
+    table = table.set_column(table.column_names.index("key"), "key", broken)
+    store.put(DATA, parquet(table))
+
+    assert (3, "unreadable") in kinds(verify(store, level=3))
+
+
 def test_a_metadata_file_of_other_rows_is_found(store):
     write_dataset(store, success=False)
     key = layout.data_key("metadata", 1, 3, "0a1b2c3d")

@@ -1,10 +1,12 @@
 """Which engine: asked for, or the one that fits the machine."""
 
+import socket
+
 import pytest
 
 from sdbatch.engine import choice
-from sdbatch.engine.choice import RunOptions, choose_engine
-from sdbatch.errors import InputError, JobError
+from sdbatch.engine.choice import RunOptions, choose_engine, demand_reachable
+from sdbatch.errors import EngineError, InputError, JobError
 
 
 @pytest.fixture
@@ -66,3 +68,15 @@ def test_what_cannot_work_is_refused(machine, options, has_ray, private):
 
     with pytest.raises(InputError):
         choose_engine(options, private)
+
+
+def test_an_address_at_which_nothing_answers_is_refused_in_seconds():
+    with pytest.raises(EngineError, match="nothing answers"):
+        demand_reachable("127.0.0.1:1")
+
+
+def test_an_address_at_which_something_answers_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        demand_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+    demand_reachable("auto")
+    demand_reachable(None)

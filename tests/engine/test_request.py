@@ -73,13 +73,24 @@ def test_prompts_and_a_manifest_together_are_refused():
 
 
 def test_the_same_prompts_find_the_same_folder_and_others_another():
-    def folder(*prompts):
-        return own_folder(source_of(None, prompts, asked()))
+    def folder(*prompts, **options):
+        job = asked(**options)
+        return own_folder(source_of(None, prompts, job), job)
 
-    assert folder("a", "b") == folder("a", "b")
+    assert folder("a", "b") == folder("a", "b", workers=2)
     assert folder("a", "b") != folder("b", "a")
+    assert folder("a", seed=1) != folder("a", seed=2)
+
+
+def test_free_form_keys_may_be_set_one_by_one():
+    job = asked(settings=["storage.key=abc", "defaults.scheduler_config.eta=0.5"])
+
+    assert job.value("storage") == {"key": "abc"}
+    assert job.value("defaults.scheduler_config") == {"eta": 0.5}
 
 
 def test_a_manifest_needs_a_named_output():
+    job = asked(manifest="m.parquet")
+
     with pytest.raises(InputError, match="no output"):
-        own_folder(source_of("m.parquet", (), asked(manifest="m.parquet")))
+        own_folder(source_of("m.parquet", None, job), job)

@@ -1,6 +1,5 @@
 """Whole runs in this process, over the renderer whose pictures a test can compute."""
 
-import io
 import threading
 from collections import Counter
 
@@ -11,38 +10,9 @@ import pytest
 from PIL import Image
 
 from sdbatch import api
-from sdbatch.errors import InputError, ManifestError, PlanChangedError, SdbatchError
-from sdbatch.records import RenderRow
+from sdbatch.errors import InputError, ManifestError, SdbatchError
 from sdbatch.render.fake import fake_fails, fake_pixels
-
-INLINE = {"engine": "inline", "size": "64x64"}
-
-
-def pictures(out):
-    """(row_index, image_index) to (row as dict, pixels) of everything in `data/`."""
-    found = {}
-    for path in api.open_dataset(out).files():
-        for row in pq.read_table(path).to_pylist():
-            pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
-            key = (row["row_index"], row["image_index"])
-            assert key not in found
-            found[key] = (row, pixels)
-    return found
-
-
-def asked_for(row):
-    """The request a stored row stands for."""
-    return RenderRow(
-        row["row_index"], row["image_index"], row["row_id"], row["prompt"],
-        row["negative_prompt"], row["seed"], row["width"], row["height"],
-        row["num_inference_steps"], row["guidance_scale"], row["scheduler"],
-        row["scheduler_config"], row["row_hash"],
-    )  # fmt: skip
-
-
-def hashes(out):
-    table = api.open_dataset(out).to_table(["key", "pixel_sha256"])
-    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+from tests.engine.runs import INLINE, asked_for, hashes, pictures
 
 
 def test_every_row_becomes_its_own_picture_with_its_own_columns(manifest, tmp_path):
@@ -98,18 +68,6 @@ def test_rows_of_several_sizes_go_to_shards_of_one_size(manifest, tmp_path):
     assert api.open_dataset(tmp_path / "out").verify(3).exit_code == 0
 
 
-def test_a_finished_run_says_so_and_touches_nothing(manifest, tmp_path, report):
-    path, out = manifest(), tmp_path / "out"
-    api.render(path, out, model="fake", **INLINE)
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
-
-    summary = api.render(path, out, model="fake", report=report, **INLINE)
-
-    assert "nothing to do, 20 of 20 done" in report.text
-    assert summary.exit_code == 0
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
-
-
 def test_failed_rows_are_written_down_and_the_exit_code_says_so(manifest, tmp_path):
     path, out = manifest(200), tmp_path / "out"
     summary = api.render(path, out, model="fake:fail=0.1", **INLINE)
@@ -143,82 +101,6 @@ def test_too_many_failures_end_the_run_early_and_resumably(manifest, tmp_path):
     assert api.open_dataset(out).status().exit_code == 75
 
 
-class StopAfter:
-    """A reporter that asks for an end, as a signal would, once some pictures are drawn."""
-
-    def __init__(self, count):
-        self.count, self.lines = count, []
-
-    def note(self, line):
-        self.lines.append(line)
-
-    def progress(self, progress):
-        if progress.done + progress.finished >= self.count:
-            self.stop.request("a test")
-
-
-def run_until(count, monkeypatch, *args, **options):
-    from sdbatch.engine import run as run_module
-
-    report = StopAfter(count)
-
-    class Watched(run_module.Run):
-        def execute(self):
-            report.stop = self._stop
-            return super().execute()
-
-    monkeypatch.setattr(api, "Run", Watched)
-    summary = api.render(*args, report=report, **options)
-    monkeypatch.setattr(api, "Run", run_module.Run)
-    return summary
-
-
-def test_a_stopped_run_keeps_what_was_drawn_and_is_resumed_to_the_same_pixels(
-    manifest, tmp_path, monkeypatch, report
-):
-    path, out = manifest(120), tmp_path / "out"
-    options = {"model": "fake:ms=15", "shard_size": 60, **INLINE}
-    stopped = run_until(20, monkeypatch, path, out, **options)
-    parts = list((out / "__sdbatch" / "main" / "parts").rglob("*.parquet"))
-    kept = sum(pq.read_metadata(part).num_rows for part in parts)
-
-    summary = api.render(path, out, report=report, **options)
-    api.render(path, tmp_path / "whole", **options)
-
-    assert stopped.exit_code == 75
-    assert stopped.done < 120
-    assert kept + stopped.done >= 20
-    assert summary.exit_code == 0
-    assert hashes(out) == hashes(tmp_path / "whole")
-    assert not list((out / "__sdbatch" / "main" / "parts").rglob("*.parquet"))
-    assert f"resuming: {stopped.done} of 120" in report.text or stopped.done == 0
-    assert api.open_dataset(out).verify(3).exit_code == 0
-
-
-def test_only_an_explicit_other_value_is_refused_on_resume(manifest, tmp_path, monkeypatch):
-    path, out = manifest(120), tmp_path / "out"
-    first = {"model": "fake:ms=10", "shard_size": 60, "num_inference_steps": 20, **INLINE}
-    run_until(10, monkeypatch, path, out, **first)
-
-    with pytest.raises(PlanChangedError, match="was 20, now 30"):
-        api.render(path, out, **(first | {"num_inference_steps": 30}))
-    with pytest.raises(PlanChangedError, match="seed: was 0, now 9"):
-        api.render(path, out, seed=9, **INLINE)
-    summary = api.render(path, out, engine="inline")
-
-    assert summary.exit_code == 0
-    assert {row["num_inference_steps"] for row, _ in pictures(out).values()} == {20}
-
-
-def test_another_manifest_is_refused_in_a_folder_that_holds_a_run(manifest, tmp_path):
-    out = tmp_path / "out"
-    api.render(manifest(5), out, model="fake", **INLINE)
-    other = manifest(6, name="other.parquet")
-
-    with pytest.raises(PlanChangedError, match="another job"):
-        api.render(other, out, model="fake", **INLINE)
-
-
 def test_a_folder_with_files_of_others_is_left_alone(manifest, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -229,16 +111,6 @@ def test_a_folder_with_files_of_others_is_left_alone(manifest, tmp_path):
     assert [p.name for p in out.iterdir()] == ["README.md"]
 
 
-def test_a_manifest_that_changes_under_a_stopped_run_is_refused(manifest, tmp_path, monkeypatch):
-    path, out = manifest(120), tmp_path / "out"
-    options = {"model": "fake:ms=10", "shard_size": 60, **INLINE}
-    run_until(10, monkeypatch, path, out, **options)
-    manifest(120, prompt=[f"other {i}" for i in range(120)])
-
-    with pytest.raises(PlanChangedError, match="manifest"):
-        api.render(path, out, **options)
-
-
 def test_a_manifest_of_huge_row_groups_is_frozen_into_the_output(tmp_path):
     rows = 140_000
     table = pa.table({"prompt": pa.array(["x"] * rows), "id": [str(i) for i in range(rows)]})
@@ -246,7 +118,8 @@ def test_a_manifest_of_huge_row_groups_is_frozen_into_the_output(tmp_path):
     options = {"limit": 40, "model": "fake", **INLINE}
     summary = api.render(str(tmp_path / "big.parquet"), tmp_path / "out", **options)
 
-    frozen = pq.ParquetFile(tmp_path / "out" / "__sdbatch/main/manifest/part-00000.parquet")
+    (kept,) = (tmp_path / "out" / "__sdbatch" / "main" / "manifest").iterdir()
+    frozen = pq.ParquetFile(kept)
     assert summary.success == 40
     assert frozen.metadata.num_rows == rows
     assert frozen.metadata.row_group(0).num_rows <= 131_072
@@ -325,41 +198,22 @@ def test_the_first_pictures_are_shown_during_the_run(manifest, tmp_path, report)
     assert min(sheet.size) > 600
 
 
-def test_going_on_with_another_device_is_said_and_allowed(manifest, tmp_path, monkeypatch, report):
-    path, out = manifest(120), tmp_path / "out"
-    options = {"model": "fake:ms=10", "shard_size": 60, **INLINE}
-    run_until(10, monkeypatch, path, out, **options)
-    monkeypatch.setattr("sdbatch.render.fake.processor_name", lambda: "Another CPU")
-
-    summary = api.render(path, out, report=report, **options)
-
-    assert summary.exit_code == 0
-    assert "pixels may differ" in report.text
-    assert "Another CPU" in report.text
-
-
 def test_one_process_with_several_workers_is_refused(manifest, tmp_path):
     with pytest.raises(InputError, match="one worker"):
         api.render(manifest(3), tmp_path / "o", model="fake", workers=2, **INLINE)
 
 
-def test_a_driver_that_died_just_before_its_last_words_is_finished_by_the_next(
-    manifest, tmp_path, monkeypatch
-):
-    path, out = manifest(20), tmp_path / "out"
-    options = {"model": "fake", "shard_size": 5, **INLINE}
-    api.render(path, out, **options)
-    orphan = out / "data" / "train-00001-of-00004-0123abcd.parquet"
-    state = out / "__sdbatch" / "main"
+def test_what_serves_people_alone_cannot_end_a_run(manifest, tmp_path, report):
+    out = tmp_path / "out"
+    for name in ("progress.json", "preview.jpg"):
+        (out / "__sdbatch" / "main" / name).mkdir(parents=True)
 
-    for lost in (["README.md"], ["README.md", "__sdbatch/main/success/0.json"]):
-        orphan.write_bytes(b"left by a lost attempt")
-        for name in lost:
-            (out / name).unlink()
-        monkeypatch.setattr("sdbatch.engine.run.run_inline", None)  # nothing is left to draw
-        summary = api.render(path, out, **options)
+    summary = api.render(manifest(20), out, model="fake", report=report, **INLINE)
 
-        assert summary.exit_code == 0
-        assert (out / "README.md").exists()
-        assert (state / "success" / "0.json").exists()
-        assert not orphan.exists()
+    assert summary.exit_code == 0
+    assert sum("the run goes on" in line for line in report.lines) == 2
+
+
+def test_an_output_with_an_unreadable_name_is_refused(manifest, tmp_path):
+    with pytest.raises(InputError, match="readable"):
+        api.render(manifest(3), str(tmp_path / "x\udcff"), model="fake", **INLINE)

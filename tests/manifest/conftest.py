@@ -1,5 +1,6 @@
 """Small manifests on disk, and limits of a small model."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ def limits():
             {"DDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"}
         ),
         reserved=frozenset({"key", "sha256"}),
+        unfit={"RePaintScheduler": "its step wants a mask"},
     )
 
 
@@ -32,3 +34,11 @@ def write(tmp_path):
         return str(path)
 
     return _write
+
+
+@pytest.fixture
+def broken():
+    """Two texts, the second no UTF-8."""
+    ends = np.array([0, 1, 3], np.int32)
+    buffers = [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(b"a\xff\xfe")]
+    return pa.Array.from_buffers(pa.string(), 2, buffers)

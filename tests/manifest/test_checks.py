@@ -72,6 +72,12 @@ def test_a_good_manifest_has_no_problems(check):
             "'Eulr': no such scheduler, nearest are EulerDiscreteScheduler, "
             "DDIMScheduler, EulerAncestralDiscreteScheduler",
         ),
+        (
+            "scheduler",
+            "RePaint",
+            "'RePaint': cannot draw with this model: its step wants a mask; "
+            "'sdbatch manifest schedulers' lists those that can",
+        ),
         ("scheduler_config", "{eta: 1}", "'{eta: 1}': must be a JSON object"),
         ("scheduler_config", "[1]", "'[1]': must be a JSON object"),
         ("model", "other", "'other': this version draws all rows of a run with model 'shapes'"),
@@ -184,6 +190,20 @@ def test_equal_rows_without_ids_are_numbered(check):
 
     assert report.repeat_rows.tolist() == [2, 3, 4]
     assert report.repeat_numbers.tolist() == [1, 2, 1]
+
+
+def test_schedulers_are_counted_as_rows_state_them(check):
+    clipped = '{"clip_sample": true}'
+    report = check(
+        {
+            "prompt": list("abcd"),
+            "scheduler": ["DDIM", None, "DDIM", ""],
+            "scheduler_config": [clipped, clipped, clipped, None],
+        }
+    )
+
+    assert report.schedulers == {("DDIM", clipped): 2, ("", clipped): 1, ("", ""): 1}
+    assert check({"prompt": ["a", "b"]}).schedulers == {("", ""): 2}
 
 
 def test_rows_with_ids_need_no_numbers(check):

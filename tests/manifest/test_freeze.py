@@ -24,11 +24,18 @@ def test_lines_become_prompts_and_blank_ones_do_not():
 def test_no_prompt_at_all_is_refused():
     with pytest.raises(ManifestError, match="give at least one"):
         prompts_table(["\n"], "standard input")
+    with pytest.raises(ManifestError, match="prompts: no prompt in it"):
+        prompts_table([])
+
+
+def test_a_prompt_that_is_no_text_is_named():
+    with pytest.raises(ManifestError, match="row 1, column 'prompt': int is no prompt"):
+        prompts_table(["a", 5])
 
 
 def test_a_lone_surrogate_is_refused():
-    with pytest.raises(ManifestError, match="column 'prompt'"):
-        prompts_table(["a \udcff b"])
+    with pytest.raises(ManifestError, match="column 'prompt': line 3 is not UTF-8 text"):
+        prompts_table(["a", "", "a \udcff b"])
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,30 @@ def test_what_is_no_table_is_refused_in_one_line(source, reason):
         as_table(source)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_mapping_of_splits_asks_for_one():
+    splits = {"train": pa.Table.from_pylist(ROWS), "test": pa.Table.from_pylist(ROWS)}
+
+    with pytest.raises(ManifestError, match="choose a split: it holds train, test"):
+        as_table(splits)
+
+
+@pytest.mark.readers
+def test_splits_of_hugging_face_ask_for_one():
+    datasets = pytest.importorskip("datasets")
+    splits = datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
+
+    with pytest.raises(ManifestError, match=r"choose a split: .* give for example data\['train'\]"):
+        as_table(splits)
+
+
+def test_columns_of_a_mapping_may_be_series():
+    pandas = pytest.importorskip("pandas")
+
+    table = as_table({"prompt": pandas.Series(["a", "b"]), "seed": pa.chunked_array([[1], [2]])})
+
+    assert table.to_pylist() == [{"prompt": "a", "seed": 1}, {"prompt": "b", "seed": 2}]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):

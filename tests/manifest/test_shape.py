@@ -63,3 +63,10 @@ def test_rows_past_the_limit_do_not_count(write):
 def test_what_would_break_the_cutting_is_refused_even_unchecked(write, column, value):
     with pytest.raises(ManifestError, match=f"row 1, column '{column}': {value}: must be"):
         shape_of(write({"prompt": ["a", "b"], column: [8, value]}))
+
+
+def test_a_width_that_is_no_number_is_shown_as_it_stands(write):
+    path = write({"prompt": ["a", "b"], "width": [64.0, float("nan")]})
+
+    with pytest.raises(ManifestError, match="row 1, column 'width': nan: must be a whole number"):
+        shape_of(path)

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,27 @@ def test_large_pictures_come_first_then_long_ones_then_manifest_order():
     order = [picture.image_id for picture in visiting_order(rows)]
 
     assert order == [(2, 0), (1, 0), (0, 0), (3, 0), (3, 1)]
+
+
+def test_rows_without_a_table_come_last_in_their_size_setting_by_setting():
+    def grouped(index, config, steps=10, size=64):
+        return replace(row(index, size, steps), scheduler_config=config)
+
+    clipped, thresholded = '{"clip_sample":true}', '{"thresholding":true}'
+    rows = [
+        grouped(0, thresholded, 90),
+        grouped(1, clipped, 90),
+        grouped(2, thresholded, 90),
+        grouped(3, clipped, 30),
+        grouped(4, clipped, 90),
+        row(5),
+        grouped(6, '{"clip_sample":false}', 20),
+        row(7, size=32),
+    ]
+
+    order = [picture.row_index for picture in visiting_order(rows)]
+
+    assert order == [6, 5, 3, 1, 4, 0, 2, 7]
 
 
 def test_pictures_of_one_size_stay_together_even_when_areas_are_equal():

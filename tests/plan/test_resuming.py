@@ -31,10 +31,7 @@ def test_defaults_accept_what_stands_and_say_so(resolved):
     assert after.value("defaults.num_inference_steps") == 9
     assert after.value("limit") == 5
     assert after.plan_id() == resume(before, after, "out").plan_id()
-    assert set(after.notes) == {
-        "using defaults.num_inference_steps 9 pinned on 21 Nov",
-        "using limit 5 pinned on 21 Nov",
-    }
+    assert after.notes == ("using num_inference_steps 9 and limit 5 as planned on 21 Nov",)
 
 
 def test_all_explicit_differences_are_refused_together(resolved):
@@ -114,7 +111,7 @@ def test_the_planned_model_comes_back_when_none_is_asked_for(resolved, model):
     after = resume(before, resolved(), "out")
 
     assert (after.value("model"), after.value("model.revision")) == ("other", "0" * 64)
-    assert "using model other as planned" in after.notes
+    assert after.notes == ("using model other and model revision 000000000000 as planned",)
 
 
 def test_changed_weights_under_the_same_name_are_refused(resolved, model):
@@ -130,4 +127,4 @@ def test_an_older_revision_that_can_be_had_is_used_again(resolved, model):
     after = resume(stored(resolved()), now, "out", planned_on="21 Nov", can_pin_model=True)
 
     assert after.value("model.revision") == "ab12" * 16
-    assert after.notes == ("using model revision ab12ab12ab12 pinned on 21 Nov",)
+    assert after.notes == ("using model revision ab12ab12ab12 as planned on 21 Nov",)

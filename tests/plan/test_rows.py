@@ -6,7 +6,7 @@ import pytest
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_hash
-from sdbatch.plan.rows import Resolving, group_of, resolve_rows, rows_of_shard
+from sdbatch.plan.rows import Resolving, group_of, resolve_or_fail, resolve_rows, rows_of_shard
 from sdbatch.records import Shard
 
 
@@ -123,11 +123,33 @@ def test_a_row_hash_is_of_the_request_alone(how):
     [
         ({"prompt": [None]}, "row 3, column 'prompt': is null"),
         ({"prompt": ["a"], "scheduler_config": ["{"]}, "row 3, column 'scheduler_config': {: must"),
+        ({"prompt": ["a"], "scheduler_config": ["[1]"]}, "row 3, column 'scheduler_config': .1.: "),
+        ({"prompt": ["a"], "seed": [-1]}, "row 3, column 'seed': -1: must be a whole number"),
     ],
 )
 def test_unchecked_rows_that_cannot_be_read_are_named(how, columns, reason):
     with pytest.raises(ManifestError, match=reason):
         resolve(columns, how, 3)
+
+
+def test_unchecked_rows_that_cannot_be_read_fail_alone(how):
+    table = pa.table(
+        {
+            "prompt": ["a", None, "b", "c"],
+            "scheduler_config": ["", None, "{", None],
+            "num_images_per_prompt": [1, 2, 1, 2],
+            "seed": [1, None, 2, 2**63 - 1],
+        }
+    )
+
+    pictures, failures = resolve_or_fail(table, range(3, 7), how)
+
+    assert [row.image_id for row in pictures] == [(3, 0), (6, 0)]
+    assert [failure.row.image_id for failure in failures] == [(4, 0), (4, 1), (5, 0), (6, 1)]
+    assert {failure.error_type for failure in failures} == {"ManifestError"}
+    assert "row 4, column 'prompt': is null" in failures[0].error_message
+    assert (failures[0].row.prompt, failures[2].row.scheduler_config) == ("", "{")
+    assert failures[3].row.seed == 2**63 - 1
 
 
 def test_groups_are_named_by_size(defaults):

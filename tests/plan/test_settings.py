@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from sdbatch.errors import JobError
-from sdbatch.plan.settings import row_defaults
+from sdbatch.plan.settings import row_defaults, speed_switches
+from sdbatch.records import Speed
 
 
 def test_precedence_is_last_layer_then_model_then_default(resolved):
@@ -90,3 +92,33 @@ def test_every_default_counts_in_the_plan(resolved):
     assert resolved(("--steps", {"defaults.num_inference_steps": 9})).plan_id() != (
         resolved().plan_id()
     )
+
+
+OTHERWISE = {
+    "compile": True,
+    "channels_last": True,
+    "fuse_qkv": True,
+    "attention": "math",
+    "tf32": True,
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHERWISE))
+def test_every_speed_switch_is_part_of_the_plan(resolved, name):
+    got = resolved(("--set", {f"render.{name}": OTHERWISE[name]}))
+
+    assert got.plan_id() != resolved().plan_id()
+    assert got.settings[f"render.{name}"].source == "--set"
+    assert speed_switches(got) == replace(Speed(), **{name: OTHERWISE[name]})
+
+
+def test_no_switch_is_on_unless_somebody_asks(resolved):
+    assert speed_switches(resolved()) == Speed()
+    assert set(OTHERWISE) == set(Speed.__dataclass_fields__)
+
+
+def test_the_canary_is_no_part_of_the_plan(resolved):
+    got = resolved(("--no-canary", {"canary": False}))
+
+    assert got.plan_id() == resolved().plan_id()
+    assert got.settings["canary"].value is False

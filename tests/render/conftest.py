@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import diffusers
 import pytest
+import torch
 
 from sdbatch.records import ModelFacts, RenderSpec
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.model_facts import find_model
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.render.schedulers import scheduler_setting
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +33,38 @@ def load(shapes):
 @pytest.fixture(scope="session")
 def renderer(load) -> LaneRenderer:
     return load(p32x32=4, p40x32=4, p64x64=4)
+
+
+@pytest.fixture(scope="session")
+def pipeline(shapes):
+    """`draw(row)` -> latents of StableDiffusionPipeline for that row alone."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(shapes.path, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    config = dict(pipe.scheduler.config)
+
+    def draw(row):
+        overrides = json.loads(row.scheduler_config or "{}")
+        setting = scheduler_setting(row.scheduler, config, overrides, row.num_inference_steps)
+        pipe.scheduler = getattr(diffusers, row.scheduler).from_config(dict(setting.config))
+        return pipe(
+            row.prompt,
+            negative_prompt=row.negative_prompt or None,
+            width=row.width_px,
+            height=row.height_px,
+            num_inference_steps=row.num_inference_steps,
+            guidance_scale=row.guidance_scale,
+            generator=torch.Generator().manual_seed(row.seed),
+            output_type="latent",
+        ).images[0]
+
+    return draw
+
+
+@pytest.fixture
+def spoil(renderer, monkeypatch):
+    def replace(model):
+        monkeypatch.setattr(renderer, "_noise_model", model)
+        monkeypatch.setattr(renderer, "out_of_memory", 0)
+        return model
+
+    return lambda make: replace(make(renderer._noise_model))

@@ -54,3 +54,7 @@ def latents_of(
         for each in room.run_pass():
             done[each.item.row.row_index] = each.latents
     return done
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 
-import diffusers
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sdbatch.render.schedulers import scheduler_setting
-from tests.render.drawing import latents_of, make_row
+from tests.render.drawing import latents_of, make_row, relative_error
 
 pytestmark = pytest.mark.render
 
@@ -21,52 +19,35 @@ SETTINGS = [
     ("DDPMScheduler", {}),
     ("EulerDiscreteScheduler", {}),
     ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    ("EulerDiscreteScheduler", {"use_beta_sigmas": True}),
+    ("EulerDiscreteScheduler", {"use_exponential_sigmas": True}),
+    ("EulerDiscreteScheduler", {"rescale_betas_zero_snr": True}),
     ("EulerAncestralDiscreteScheduler", {}),
     ("HeunDiscreteScheduler", {}),
     ("DPMSolverMultistepScheduler", {}),
     ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+    ("DPMSolverMultistepScheduler", {"solver_order": 3, "use_karras_sigmas": True}),
     ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+    ),
     ("DPMSolverSinglestepScheduler", {}),
+    ("DPMSolverSinglestepScheduler", {"use_karras_sigmas": True}),
     ("UniPCMultistepScheduler", {}),
+    ("UniPCMultistepScheduler", {"solver_order": 3, "use_beta_sigmas": True}),
     ("DEISMultistepScheduler", {}),
     ("KDPM2DiscreteScheduler", {}),
     ("KDPM2AncestralDiscreteScheduler", {}),
+    ("LMSDiscreteScheduler", {}),
+    ("LMSDiscreteScheduler", {"use_karras_sigmas": True}),
     ("PNDMScheduler", {}),
     ("LCMScheduler", {}),
     ("TCDScheduler", {}),
     ("IPNDMScheduler", {}),
     ("SASolverScheduler", {}),
 ]
-
-
-@pytest.fixture(scope="module")
-def pipeline(shapes):
-    """`draw(row)` -> latents of StableDiffusionPipeline for that row alone."""
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(shapes.path, dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    config = dict(pipe.scheduler.config)
-
-    def draw(row):
-        overrides = json.loads(row.scheduler_config or "{}")
-        setting = scheduler_setting(row.scheduler, config, overrides, row.num_inference_steps)
-        pipe.scheduler = getattr(diffusers, row.scheduler).from_config(dict(setting.config))
-        return pipe(
-            row.prompt,
-            negative_prompt=row.negative_prompt or None,
-            width=row.width_px,
-            height=row.height_px,
-            num_inference_steps=row.num_inference_steps,
-            guidance_scale=row.guidance_scale,
-            generator=torch.Generator().manual_seed(row.seed),
-            output_type="latent",
-        ).images[0]
-
-    return draw
-
-
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def test_every_linear_scheduler_gives_the_pipelines_latents_in_one_mixed_run(renderer, pipeline):

@@ -96,3 +96,19 @@ def test_loading_a_fake_imports_no_torch():
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shares_of_black_and_of_equal_pictures_add_up():
+    rows = [make_row(i) for i in range(400)]
+
+    results = list(load("fake:black=0.25,same=0.25").render(rows))
+
+    black = [r for r in results if isinstance(r, RowFailure)]
+    drawn = [r for r in results if not isinstance(r, RowFailure)]
+    own = [r for r in drawn if np.array_equal(r.pixels, fake_pixels(r.row))]
+    others = [r.pixels for r in drawn if not np.array_equal(r.pixels, fake_pixels(r.row))]
+    assert {failure.error_type for failure in black} == {"BlackImageError"}
+    assert 60 < len(black) < 140
+    assert 60 < len(others) < 140
+    assert len(own) > 140
+    assert all(np.array_equal(pixels, others[0]) for pixels in others)

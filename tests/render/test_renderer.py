@@ -13,6 +13,7 @@ from sdbatch.errors import DeviceMemoryError, RenderError
 from sdbatch.records import RenderedImage, RowFailure
 from sdbatch.render import flow
 from tests.render.drawing import make_row, pictures
+from tests.render.spoiling import Culprit, Forgetful
 
 pytestmark = pytest.mark.render
 
@@ -29,45 +30,6 @@ def mixed_rows(count: int) -> list:
         )
         for i in range(count)
     ]
-
-
-class Culprit:
-    """A model that raises when a marked prompt is among its inputs."""
-
-    def __init__(self, model, marked, error):
-        self._model, self._marked, self._error = model, marked, error
-        self.channels, self.device = model.channels, model.device
-        self.failed = 0
-
-    def predict(self, latents, timesteps, embeds):
-        if any(torch.equal(lane, self._marked) for lane in embeds):
-            self.failed += 1
-            raise self._error
-        return self._model.predict(latents, timesteps, embeds)
-
-
-class Forgetful:
-    """A model that runs out of memory in its first passes."""
-
-    def __init__(self, model, times):
-        self._model, self.times = model, times
-        self.channels, self.device = model.channels, model.device
-
-    def predict(self, latents, timesteps, embeds):
-        if self.times:
-            self.times -= 1
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self._model.predict(latents, timesteps, embeds)
-
-
-@pytest.fixture
-def spoil(renderer, monkeypatch):
-    def replace(model):
-        monkeypatch.setattr(renderer, "_noise_model", model)
-        monkeypatch.setattr(renderer, "out_of_memory", 0)
-        return model
-
-    return lambda make: replace(make(renderer._noise_model))
 
 
 def test_a_picture_is_bit_equal_whatever_its_neighbours_order_and_lane(renderer):
@@ -237,7 +199,7 @@ def test_a_latent_that_is_not_finite_fails_its_row_alone(renderer):
         ({"scheduler": "EulerDiscretScheduler"}, "did you mean EulerDiscreteScheduler"),
         ({"scheduler_config": "{'a': 1}"}, "no JSON"),
         ({"scheduler_config": "[1]"}, "must be a JSON object"),
-        ({"scheduler_config": '{"clip_sample": true}'}, "is no table"),
+        ({"scheduler_config": '{"clip_smaple": true}'}, "did you mean 'clip_sample'"),
         ({"width_px": 33}, "multiples of 4"),
     ],
 )

@@ -1,11 +1,11 @@
-"""Rows wait in a small room, oldest first, sizes apart."""
+"""Rows wait in a small room, oldest first, kinds apart."""
 
 from __future__ import annotations
 
-from sdbatch.render.waiting import PATIENCE, Waiting
+from sdbatch.render.waiting import PATIENCE, Waiting, size_of
 from tests.render.drawing import make_row
 
-SMALL, LARGE = (32, 32), (64, 64)
+SMALL, LARGE = ((32, 32), None), ((64, 64), None)
 
 
 def small(index):
@@ -43,7 +43,7 @@ def test_rows_of_the_running_size_overtake_others_in_their_order():
     taken = [waiting.take(SMALL), waiting.take(SMALL), waiting.take(SMALL)]
 
     assert [row and row.row_index for row in taken] == [1, 2, None]
-    assert waiting.next_size == LARGE
+    assert waiting.next_kind == LARGE
 
 
 def test_a_row_is_not_overtaken_for_ever():
@@ -58,3 +58,17 @@ def test_a_row_is_not_overtaken_for_ever():
     assert overtaken == PATIENCE
     assert waiting.take(LARGE).row_index == 0
     assert waiting.take(SMALL) is not None
+
+
+def test_rows_of_one_size_but_unlike_settings_are_kept_apart():
+    def kind_of(row):
+        return (size_of(row), (row.scheduler, "", row.num_inference_steps, row.guided))
+
+    rows = [make_row(i, num_inference_steps=(3, 5)[i % 2]) for i in range(4)]
+    waiting = Waiting(rows, kind_of=kind_of)
+    waiting.pull()
+
+    kind = kind_of(rows[1])
+    taken = [waiting.take(kind), waiting.take(kind), waiting.take(kind)]
+
+    assert [row and row.row_index for row in taken] == [1, 3, None]

@@ -8,11 +8,13 @@ own StableDiffusionPipeline, so a row's latents are the ones that pipeline compu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sdbatch.render.speed import Passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ class SdTextModel:
 
 @dataclass(frozen=True, slots=True)
 class SdUnet:
-    """Room 2's model: one call of the UNet for a whole pass."""
+    """Room 2's model: one call of the UNet for a whole pass.
+
+    Attributes:
+        passes: What every call is surrounded with.
+    """
 
     unet: Any
+    passes: Passes = field(default_factory=Passes)
 
     @property
     def channels(self) -> int:
@@ -76,12 +83,13 @@ class SdUnet:
             timesteps: `[L]`, float32.
             embeds: Text embeddings `[L, length, width]`.
         """
-        output: Tensor = self.unet(
-            latents.to(self.unet.dtype),
-            timesteps,
-            encoder_hidden_states=embeds.to(self.unet.dtype),
-            return_dict=False,
-        )[0]
+        with self.passes.around(tuple(latents.shape)):
+            output: Tensor = self.unet(
+                latents.to(self.unet.dtype),
+                timesteps,
+                encoder_hidden_states=embeds.to(self.unet.dtype),
+                return_dict=False,
+            )[0]
         return output.float()
 
 

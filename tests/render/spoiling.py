@@ -1,0 +1,34 @@
+"""Models that fail in chosen passes."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Culprit:
+    """A model that raises when a marked prompt is among its inputs."""
+
+    def __init__(self, model, marked, error):
+        self._model, self._marked, self._error = model, marked, error
+        self.channels, self.device = model.channels, model.device
+        self.failed = 0
+
+    def predict(self, latents, timesteps, embeds):
+        if any(torch.equal(lane, self._marked) for lane in embeds):
+            self.failed += 1
+            raise self._error
+        return self._model.predict(latents, timesteps, embeds)
+
+
+class Forgetful:
+    """A model that runs out of memory in its first passes."""
+
+    def __init__(self, model, times):
+        self._model, self.times = model, times
+        self.channels, self.device = model.channels, model.device
+
+    def predict(self, latents, timesteps, embeds):
+        if self.times:
+            self.times -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self._model.predict(latents, timesteps, embeds)
