@@ -18,8 +18,7 @@
     │   ├── BlackImageError       a picture without a single bit of light
     │   └── SchedulerNotLinearError   a scheduler that is no table
     └── EngineError           the cluster                                                 exit 5
-        ├── NoWorkersError        no worker came up in time
-        ├── WorkerInitError       workers come up and die while loading
+        ├── NoWorkersError        no worker came up, or none stayed up
         └── LeaseHeldError        another driver is at work on this folder
 
 Facts are attributes; the text says where, what is wrong and what would be right,
@@ -212,11 +211,7 @@ class EngineError(SdbatchError):
 
 
 class NoWorkersError(EngineError):
-    """No worker came up within the time allowed."""
-
-
-class WorkerInitError(EngineError):
-    """Workers start and fail before they can draw."""
+    """No worker came up within the time allowed, or all fail before they can draw."""
 
 
 class LeaseHeldError(EngineError):

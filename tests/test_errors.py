@@ -22,7 +22,6 @@ EXAMPLES = [
     errors.BlackImageError("all black"),
     errors.SchedulerNotLinearError("UniPC", 0.25, "clips"),
     errors.NoWorkersError("none came up"),
-    errors.WorkerInitError("three in a row"),
     errors.LeaseHeldError("pid 3 on host a"),
 ]
 

@@ -193,11 +193,6 @@ def read_body(store: Store, body: Mapping[str, Any]) -> StoredJob:
         raise DamagedError("job.json", f"cannot be read ({error})") from error
 
 
-def spec_for_workers(job: StoredJob, **settings: Any) -> RunSpec:
-    """The stored spec with what may differ from run to run."""
-    return replace(job.spec, **settings)
-
-
 def _store_manifest(store: Store, run: str, job: NewJob) -> ManifestRef:
     if job.frozen is None:
         return job.manifest

@@ -97,10 +97,6 @@ class Worker:
         """Finish what is in flight, store it in parts, return the leases. Any thread may call."""
         self._draining.set()
 
-    def ping(self) -> float:
-        """Answer with the worker's own clock, in seconds."""
-        return time.monotonic()
-
     def work(self, spec: RunSpec) -> Iterator[Event]:
         """Draw leases until drained; yields what happens."""
         with own_folder(SPOOL_PREFIX, Path(tempfile.gettempdir())) as folder:
