@@ -300,6 +300,21 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Redo:
+    """Which pictures of committed shards are drawn once more; all others are kept as they are.
+
+    Attributes:
+        kind: `failed`, `filtered`, or `damaged`: what the standing files no longer hold.
+        error_types: Of failed pictures, only these; empty for all.
+        reseed: Draw from other seeds, derived with this number; None keeps the seeds.
+    """
+
+    kind: str
+    error_types: tuple[str, ...] = ()
+    reseed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything a worker is told about a run; plain data, below 50 KB.
 
@@ -313,6 +328,7 @@ class RunSpec:
         hash_rows: Row identity comes from content (False: from `row_index`, `--no-check`).
         occurrences_key: Object with the repeat numbers of equal rows; empty when all differ.
         schema_key: Object with the frozen Arrow schema of `data/`.
+        redo: What leases of a revision above 0 draw; None in an ordinary run.
     """
 
     plan_id: str
@@ -330,6 +346,7 @@ class RunSpec:
     image: ImageSpec
     checkpoint_every_s: float
     retries: int
+    redo: Redo | None = None
 
 
 @dataclass(frozen=True, slots=True)

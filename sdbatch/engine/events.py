@@ -25,12 +25,17 @@ class Lease:
         care: One of `CARE_NORMAL`, `CARE_PARTS`, `CARE_ALONE`.
         give_up_first: The first picture not yet finished has killed its process twice
             while alone: it is written down as failed.
+        revision: Of the commit record to be created; above 0 the shard exists already and
+            `RunSpec.redo` says which of its pictures are drawn again.
+        reverse: A second lease on a slow shard: draws its rows from the other end.
     """
 
     shard: Shard
     attempt: int
     care: int = CARE_NORMAL
     give_up_first: bool = False
+    revision: int = 0
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

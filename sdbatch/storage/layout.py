@@ -28,6 +28,8 @@ _TOKEN = re.compile(r"[a-z0-9-]{1,80}")
 _COMMIT = re.compile(r"/commits/\d{3}/(\d{5})(?:\.r(\d+))?\.json$")
 _SUCCESS = re.compile(r"/success/(\d+)\.json$")
 _EPOCH = re.compile(r"/lease/(\d{6})\.json$")
+_REWORK = re.compile(r"/rework/(\d+)\.json$")
+_COMPACTION = re.compile(r"/ckpt/(\d+)\.jsonl\.gz$")
 _FILE = re.compile(r"train-(\d{5})-of-(\d{5,6})-([0-9a-f]{8})\.[a-z]+")
 
 
@@ -116,6 +118,59 @@ def parse_success(key: str) -> int | None:
     """Number of a success record's key."""
     match = _SUCCESS.search(key)
     return int(match[1]) if match else None
+
+
+def reworks_prefix(run: str) -> str:
+    """Folder of the retries and repairs that were ever begun."""
+    return f"{state_prefix(run)}rework/"
+
+
+def rework_key(run: str, number: int) -> str:
+    """Shards that are made again; the success record of the same number closes it."""
+    return f"{reworks_prefix(run)}{number}.json"
+
+
+def parse_rework(key: str) -> int | None:
+    """Number of a rework's key."""
+    match = _REWORK.search(key)
+    return int(match[1]) if match else None
+
+
+def compactions_prefix(run: str) -> str:
+    """Folder of commit records gathered in a few objects."""
+    return f"{state_prefix(run)}ckpt/"
+
+
+def compaction_key(run: str, number: int) -> str:
+    """The n-th gathering of commit records, from 0."""
+    return f"{compactions_prefix(run)}{number}.jsonl.gz"
+
+
+def parse_compaction(key: str) -> int | None:
+    """Number of a compaction's key."""
+    match = _COMPACTION.search(key)
+    return int(match[1]) if match else None
+
+
+def stop_key(run: str, epoch: int) -> str:
+    """Asks the driver of this epoch to stop; a later driver does not heed it."""
+    return f"{state_prefix(run)}stop/{epoch:06d}"
+
+
+def logs_prefix(run: str) -> str:
+    """Folder of what drivers and workers wrote down."""
+    return f"{state_prefix(run)}logs/"
+
+
+def log_key(run: str, session: str, writer: str, number: int) -> str:
+    """A piece of the log of one writer (`driver`, `w0`, ...) in one session.
+
+    Raises:
+        InputError: A name holds anything but small letters, digits and dashes.
+    """
+    if not _TOKEN.fullmatch(session) or not _TOKEN.fullmatch(writer):
+        raise InputError(f"log {session!r}, {writer!r}: small letters, digits and '-' only")
+    return f"{logs_prefix(run)}{session}/{writer}-{number:04d}.jsonl"
 
 
 def leases_prefix(run: str) -> str:
