@@ -9,14 +9,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdbatch.api import bench, load_model, open_dataset, plan, render
+    from sdbatch.api import bench, load_model, open_dataset, plan, render, repair, retry
 
 try:
     __version__ = version("sdbatch")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "source"
 
-__all__ = ["__version__", "bench", "load_model", "open_dataset", "plan", "render"]
+__all__ = [
+    "__version__", "bench", "load_model", "open_dataset", "plan", "render", "repair", "retry",
+]  # fmt: skip
 
 
 class _Package(ModuleType):

@@ -16,34 +16,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
-from sdbatch.audit.gc import collect_orphans
+from sdbatch.audit.damage import damage_chooser
+from sdbatch.audit.finish import S, finish
 from sdbatch.audit.opened import Dataset
-from sdbatch.engine import job_folder
+from sdbatch.audit.status import read_status
 from sdbatch.engine.bench import BenchAsk
 from sdbatch.engine.bench_report import BenchReport
 from sdbatch.engine.bench_run import run_bench
 from sdbatch.engine.choice import RunOptions, choose_engine, demand_reachable
 from sdbatch.engine.events import Progress
-from sdbatch.engine.plan_report import PlanReport, report_on
+from sdbatch.engine.plan_report import PlanReport, headline, report_on
 from sdbatch.engine.prepare import Prepared, limits_of, prepare
-from sdbatch.engine.publish import publish
-from sdbatch.engine.request import layers, own_folder, refuse_unknown, source_of
+from sdbatch.engine.prepare_standing import prepare_again
+from sdbatch.engine.request import layers, own_folder, refuse_unknown, run_options, source_of
+from sdbatch.engine.rework import Repair, Retry, Reworking
+from sdbatch.engine.rework_choice import redo_of
+from sdbatch.engine.rework_summary import RepairSummary, RetrySummary
 from sdbatch.engine.run import Reporter, Run
 from sdbatch.engine.summary import Summary
 from sdbatch.engine.trace_request import trace as trace
 from sdbatch.errors import InputError
-from sdbatch.job import Asked, ask
+from sdbatch.job import ask
 from sdbatch.records import ANY_SIZE, RenderSpec
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.model import Model
 from sdbatch.render.model_facts import find_model
-from sdbatch.storage.store import Store, open_store
+from sdbatch.storage.lease import StopAnswer, request_stop
+from sdbatch.storage.store import open_store
 
 Table: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | Any
 """A path or URL, or rows in memory: dicts, Arrow, pandas, a Hugging Face dataset."""
@@ -67,11 +71,12 @@ class Options(TypedDict, total=False):
     seed: int
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     engine: Literal["auto", "ray", "inline"]
-    workers: int | Literal["auto"]
+    workers: int | str
     address: str
     shard_size: int | Literal["auto"]
     batch_size: int | Literal["auto"]
     compile: bool
+    strict_pixels: bool
     canary: bool
     limit: int
     settings: Sequence[str] | Mapping[str, Any]
@@ -82,6 +87,12 @@ class RenderOptions(Options, total=False):
     """Keyword arguments of `render` alone."""
 
     wait_for_workers: str
+    speculate: bool
+    single_driver: bool
+    allow_failed: int | str
+    stop_after_failed: int | str
+    stop_after: str
+    drain: str
     gc: bool
     dashboard: bool
 
@@ -116,19 +127,107 @@ def render(
         refuse_unknown(options, RenderOptions.__annotations__)
         prepare_run = _preparing(manifest, out, options, keep)
         prepared = prepare_run()
-        how = _run_options(prepared.asked, options)
+        how = run_options(prepared.asked, options)
         choose_engine(how, prepared.store.private)  # refuses before anything is written
         demand_reachable(how.address)
-        for note in (_headline(prepared), *prepared.notes):
+        for note in (headline(prepared), *prepared.notes):
             talk.note(note)
         run = Run(prepared, how, talk, prepare_run)
         summary = run.execute()
         if run.newly_finished:
-            summary = _finish(prepared.store, summary, options.get("gc", True))
-            _say_where(summary, talk)
+            collect = options.get("gc", True)
+            summary = finish(prepared.store, summary, collect=collect, note=talk.note)
         elif summary.reason:
             talk.note(f"ended early: {summary.reason}; the same command resumes")
     return summary
+
+
+class ReworkOptions(TypedDict, total=False):
+    """Keyword arguments of `retry` and `repair`: how they run, for what they draw is planned.
+
+    `model` names the place of the planned weights, if they no longer lie where the plan
+    found them; of a job file only keys count that are not of the plan.
+    """
+
+    model: str
+    job: str
+    engine: Literal["auto", "ray", "inline"]
+    workers: int | str
+    address: str
+    settings: Sequence[str] | Mapping[str, Any]
+    wait_for_workers: str
+    speculate: bool
+    allow_failed: int | str
+    stop_after: str
+    drain: str
+    gc: bool
+    dashboard: bool
+
+
+def retry(
+    out: str | Path,
+    *,
+    only: Literal["failed", "filtered"] = "failed",
+    error_type: str | Sequence[str] = (),
+    reseed: int | None = None,
+    report: Reporter | None = None,
+    **options: Unpack[ReworkOptions],
+) -> RetrySummary:
+    """Draw the failed pictures of a finished dataset again; all others keep their bytes.
+
+    An interrupted retry or repair of this dataset is finished first.
+
+    Args:
+        out: Folder or URL of the dataset; its plan says everything else.
+        only: `failed`, or `filtered`, which needs `reseed`.
+        error_type: Only pictures that failed so; empty for all.
+        reseed: Draw from other seeds, which follow from the planned ones and this number.
+        report: Told how it goes; None is silent.
+        options: See `ReworkOptions`.
+
+    Raises:
+        InputError: The run is unfinished, or no picture failed so.
+        StorageError: The output failed, or holds damage that `repair` must mend first.
+        EngineError: No worker came up, or another driver is at work; the same call goes on.
+    """
+    types = [error_type] if isinstance(error_type, str) else error_type
+    redo = redo_of(only, types, reseed)
+
+    def make(prepared: Prepared, how: RunOptions, talk: Reporter) -> Reworking[RetrySummary]:
+        return Retry(prepared=prepared, options=how, report=talk, redo=redo)
+
+    return _rework(out, options, report or _Silent(), make)
+
+
+def repair(
+    out: str | Path,
+    *,
+    level: int = 2,
+    report: Reporter | None = None,
+    **options: Unpack[ReworkOptions],
+) -> RepairSummary:
+    """Make damaged shards of a finished dataset whole again; all others keep their bytes.
+
+    What its hashes prove intact is taken over, the rest is drawn again. An interrupted
+    retry or repair of this dataset is finished first.
+
+    Args:
+        out: Folder or URL of the dataset; its plan says everything else.
+        level: How closely to look: 1 sizes, 2 every byte, 3 every row and picture.
+        report: Told how it goes; None is silent.
+        options: See `ReworkOptions`.
+
+    Raises:
+        InputError: The run is unfinished.
+        StorageError: The output failed.
+        EngineError: No worker came up, or another driver is at work; the same call goes on.
+    """
+
+    def make(prepared: Prepared, how: RunOptions, talk: Reporter) -> Reworking[RepairSummary]:
+        find = damage_chooser(prepared.store, level, talk.note)
+        return Repair(prepared=prepared, options=how, report=talk, find_damage=find)
+
+    return _rework(out, options, report or _Silent(), make)
 
 
 def plan(
@@ -212,6 +311,18 @@ def open_dataset(url: str | Path) -> Dataset:
     return Dataset(open_store(url))
 
 
+def stop(out: str | Path) -> StopAnswer:
+    """Ask the driver that works on a dataset, wherever it runs, to end in order.
+
+    It looks every few seconds, stores what is in flight and exits 75; `status` shows it.
+
+    Raises:
+        InputError: There is no run in this folder.
+        StorageError: The output cannot be read or written.
+    """
+    return request_stop(open_store(out))
+
+
 def positionals(
     manifest: str | None, out: str | None, prompt: Sequence[str]
 ) -> tuple[str | None, str | None]:
@@ -252,48 +363,23 @@ def _preparing(
     return partial(prepare, asked, source, store, keep, check=options.get("check", True))
 
 
-def _headline(prepared: Prepared) -> str:
-    """What is about to be drawn, and with which settings where a row says nothing."""
-    said, model = prepared.resolved.value, prepared.model
-    counts = f"{prepared.rows:,} rows, {prepared.images:,} images, {len(prepared.shards):,} shards"
-    defaults = ", ".join(
-        (
-            f"{said('defaults.num_inference_steps')} steps",
-            f"guidance {said('defaults.guidance_scale')}",
-            f"{said('defaults.scheduler')}",
-            f"seed {said('seed')}",
-        )
-    )
-    return f"{counts}; model {model.name} ({model.revision[:12]}), {defaults}"
-
-
-def _run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:
-    workers = asked.value("workers.max")
-    return RunOptions(
-        engine=asked.value("engine"),
-        address=options.get("address"),
-        workers=None if workers == "auto" else workers,
-        wait_s=asked.value("workers.wait_s"),
-        dashboard=options.get("dashboard", False),
-        canary=asked.value("canary"),
-    )
-
-
-def _finish(store: Store, summary: Summary, collect: bool) -> Summary:
-    """Collect what no record names, then write card and preview."""
-    if collect:
-        collect_orphans(store)
-    stored = job_folder.read(store, "main")
-    preview = publish(store, "main", stored, collected=collect) if stored else ""
-    return replace(summary, preview=preview)
-
-
-def _say_where(summary: Summary, talk: Reporter) -> None:
-    rate = f", {summary.images_per_s:.2f} images/s" if summary.images_per_s else ""
-    talk.note(
-        f"{summary.done:,} of {summary.images:,} images done ({summary.success:,} success, "
-        f"{summary.failed:,} failed){rate}, {summary.seconds:.1f} s in all"
-    )
-    talk.note(f"dataset: {summary.output}")
-    if summary.preview:
-        talk.note(f"look at: {summary.preview}")
+def _rework(
+    out: str | Path,
+    options: Mapping[str, Any],
+    talk: Reporter,
+    make: Callable[[Prepared, RunOptions, Reporter], Reworking[S]],
+) -> S:
+    """One call of `retry` or `repair`, from the dataset's own plan."""
+    refuse_unknown(options, ReworkOptions.__annotations__)
+    prepared = prepare_again(out, options)
+    how = run_options(prepared.asked, options)
+    choose_engine(how, prepared.store.private)  # refuses before anything is written
+    demand_reachable(how.address)
+    rework = make(prepared, how, talk)
+    rework.how_to_resume = lambda: read_status(prepared.store).resume
+    summary = rework.execute()
+    if summary.reason:
+        talk.note(f"ended early: {summary.reason}; the same command goes on")
+    elif rework.newly_finished:
+        summary = finish(prepared.store, summary, collect=options.get("gc", True), note=talk.note)
+    return summary

@@ -6,12 +6,16 @@
     │   ├── ManifestRowsError     several rows cannot
     │   ├── JobError              an unknown key or an impossible value
     │   ├── ModelError            the model is not there or not what it claims to be
-    │   └── PlanChangedError      the folder holds another job
+    │   ├── PlanChangedError      the folder holds another job
+    │   └── InputPictureError     a row points to a picture that cannot be used
+    │       └── InputUnreachableError   it cannot be fetched now, and may be later
     ├── StorageError          the bucket or disk                                          exit 3
     │   ├── ObjectNotFoundError   a key that should be there is not
     │   ├── CommitUnknownError    a write whose outcome nobody knows: nothing is deleted
     │   ├── DamagedError          bytes differ from what their record says
-    │   └── StoreNotSharedError   a worker does not see the output
+    │   ├── StoreAccessError      the store refuses: no credentials, no right, no bucket
+    │   ├── StoreNotSharedError   a worker does not see the output
+    │   └── LocalDiskError        the disk of one node: another worker may go on
     ├── RenderError           the model or the device                                     exit 4
     │   ├── DeviceMemoryError     out of memory
     │   ├── NonFiniteError        NaN or infinity in latents
@@ -110,6 +114,34 @@ class PlanChangedError(InputError):
         )
 
 
+class InputPictureError(InputError):
+    """A picture that a row points to may not be fetched, is not there, or is no picture.
+
+    Attributes:
+        uri: As the row names it.
+        reason: What is wrong, or which rule refuses it.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)
+        self.uri, self.reason = uri, reason
+
+    def __str__(self) -> str:
+        # What follows a question mark may be a signature, what precedes an @ a password.
+        place = self.uri.partition("?")[0]
+        scheme, mark, rest = place.partition("://")
+        host, slash, path = rest.partition("/")
+        place = f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else place
+        place = place if len(place) <= 200 else f"{place[:197]}..."
+        return f"{place!a}: {self.reason}"
+
+
+class InputUnreachableError(InputPictureError):
+    """The network, a server or a bucket failed: a later try may succeed."""
+
+    retryable = True
+
+
 class StorageError(SdbatchError):
     """The bucket or disk must be looked at; the run is resumable."""
 
@@ -154,6 +186,12 @@ class DamagedError(StorageError):
         return f"{self.key}: damaged, {self.reason}"
 
 
+class StoreAccessError(StorageError):
+    """The store answers and refuses: trying again is no help, somebody must act."""
+
+    retryable = False
+
+
 class StoreNotSharedError(StorageError):
     """A worker writes somewhere the driver cannot see."""
 
@@ -165,6 +203,26 @@ class StoreNotSharedError(StorageError):
 
     def __str__(self) -> str:
         return f"node {self.node} does not see {self.url}: use a shared folder or an object store"
+
+
+class LocalDiskError(StorageError):
+    """The disk that a worker spools to is full or cannot be used; other nodes may be well.
+
+    Attributes:
+        node: Host it belongs to.
+        path: What could not be written, or the folder without room.
+        reason: What the system says, or what is there and what is needed.
+    """
+
+    def __init__(self, node: str, path: str, reason: str) -> None:
+        super().__init__(node, path, reason)
+        self.node, self.path, self.reason = node, path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"node {self.node}, {self.path}: {self.reason}: a worker needs local disk for about "
+            "four shards, free some, point TMPDIR to a larger disk or use smaller shards"
+        )
 
 
 class RenderError(SdbatchError):

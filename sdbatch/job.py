@@ -9,11 +9,19 @@ resume only what was said explicitly may contradict what stands in the folder.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from sdbatch.errors import JobError
 
@@ -23,6 +31,22 @@ ATTENTION = ("auto", "sdpa", "math", "flash", "efficient", "cudnn")
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Tolerance = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+%?$|^\d+\.\d+%$")]
+
+
+def _lossy_names(value: Any) -> Any:
+    """One text in one order, of a list or a text with commas; each switch may be named once."""
+    names = value.split(",") if isinstance(value, str) and value else value or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return value  # refused by its type
+    names = sorted(name.strip() for name in names)
+    if any(re.fullmatch(r"fp8|deepcache:([2-9]|1\d|20)", name) is None for name in names):
+        raise ValueError("use fp8, or deepcache:N with N from 2 to 20, or both with a comma")
+    if len({name.partition(":")[0] for name in names}) < len(names):
+        raise ValueError("each switch may be named once")
+    return ",".join(names)
+
+
+Lossy = Annotated[str, BeforeValidator(_lossy_names)]
 
 
 class Keys(BaseModel):
@@ -59,10 +83,12 @@ class Render(Keys):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     cpu_threads: PositiveInt = 1
     compile: bool = False
-    channels_last: bool = False
+    channels_last: bool | Auto = "auto"
     fuse_qkv: bool = False
     attention: Literal["auto", "sdpa", "math", "flash", "efficient", "cudnn"] = "auto"
     tf32: bool = False
+    lossy: Lossy = ""
+    strict_pixels: bool = False
 
 
 class Shards(Keys):
@@ -72,10 +98,21 @@ class Shards(Keys):
 
 
 class Workers(Keys):
-    """How many processes draw; each holds one GPU, or `cpu_threads` threads."""
+    """How many processes draw; each holds one GPU, or `cpu_threads` threads.
 
+    A run begins with the first one, wants `max`, and ends when fewer than `min` are up for
+    longer than `wait_s`.
+    """
+
+    min: PositiveInt = 1
     max: PositiveInt | Auto = "auto"
     wait_s: Annotated[float, Field(gt=0)] = 1800.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max != "auto" and self.min > self.max:
+            raise ValueError(f"the minimum is {self.min}, above the maximum {self.max}")
+        return self
 
 
 class Failures(Keys):
@@ -103,6 +140,8 @@ class Job(Keys):
     retries: Annotated[int, Field(ge=0)] = 3
     failures: Failures = Failures()
     canary: bool = True
+    speculate: bool = True
+    single_driver: bool = False
     storage: dict[str, Any] = {}
 
 
@@ -111,8 +150,6 @@ RESERVED = {
     "inputs": "this version takes no input pictures",
     "schedule": "this version starts runs by hand only",
     "on_finish": "this version ends with the run",
-    "render.lossy": "this version has no lossy switch (neither feature caches nor fp8)",
-    "workers.min": "this version starts with whatever workers are up",
 }
 """Keys of the frozen tree that this version knows and cannot honour: refused, never ignored."""
 

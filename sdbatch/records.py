@@ -227,23 +227,26 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Switches that trade time for pixels equal only to the eye; all are part of the plan.
+    """Switches that trade pixels for time, all but the last to the eye alone; part of the plan.
 
     None of them lets one row depend on another: at equal switches a row keeps its pixels.
 
     Attributes:
         compile: Compile the denoiser's repeated blocks, one shape at a time.
-        channels_last: Lay convolution weights out with channels last.
+        channels_last: Lay weights out with channels last; `auto` does on a CPU, `pointwise.py`.
         fuse_qkv: Compute query, key and value of the denoiser's attention in one product.
         attention: Attention kernel of the denoiser, one of `job.ATTENTION`.
         tf32: Let GPUs multiply float32 numbers with 10 bits of mantissa.
+        lossy: Switches that the eye may see, with commas: `fp8` keeps the denoiser's weights in
+            8 bits, `deepcache:N` runs its inner layers in one step of N.
     """
 
     compile: bool = False
-    channels_last: bool = False
+    channels_last: bool | str = "auto"
     fuse_qkv: bool = False
     attention: str = "auto"
     tf32: bool = False
+    lossy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,7 @@ class RenderSpec:
         lanes: L per picture size (`WxH`); empty until a worker has chosen.
         cpu_threads: Threads of one worker on a CPU.
         speed: What makes it faster.
+        strict_pixels: Rows that run out of memory fail, rather than being drawn with fewer lanes.
     """
 
     model: str
@@ -267,6 +271,7 @@ class RenderSpec:
     lanes: Mapping[str, int]
     cpu_threads: int
     speed: Speed = Speed()
+    strict_pixels: bool = False
 
 
 @dataclass(frozen=True, slots=True)

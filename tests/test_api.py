@@ -18,7 +18,7 @@ from sdbatch.cli import render as render_command
 from sdbatch.errors import JobError, ManifestRowsError, ModelError
 from sdbatch.records import RenderedImage
 
-DISPLAY = {"as_json", "progress"}
+DISPLAY = {"as_json", "progress", "log_format"}
 INLINE = {"engine": "inline", "model": "fake", "size": "64x64"}
 
 
@@ -52,6 +52,8 @@ def test_the_public_names_are_loaded_lazily():
     assert set(sdbatch.__all__) == {
         "bench",
         "render",
+        "retry",
+        "repair",
         "plan",
         "open_dataset",
         "load_model",

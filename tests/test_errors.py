@@ -13,10 +13,14 @@ EXAMPLES = [
     errors.JobError("no such key"),
     errors.ModelError("no such model"),
     errors.PlanChangedError("out", (("steps", "12", "20"),)),
+    errors.InputPictureError("https://u:p@host/a.png?sig=1", "is no picture"),
+    errors.InputUnreachableError("https://host/a.png", "the server answers 503"),
     errors.ObjectNotFoundError("data/x"),
     errors.CommitUnknownError("commits/x", "timed out"),
     errors.DamagedError("data/x", "hash differs"),
     errors.StoreNotSharedError("node7", "/mnt/out"),
+    errors.StoreAccessError("s3://bucket: no such bucket"),
+    errors.LocalDiskError("node7", "/tmp/spool", "No space left on device"),
     errors.DeviceMemoryError("no memory for 16 lanes of 64x64"),
     errors.NonFiniteError("NaN in latents"),
     errors.BlackImageError("all black"),
@@ -73,3 +77,9 @@ def test_many_manifest_errors_are_counted_beyond_the_first_ones():
     first = errors.ManifestError("m", 1, "prompt", "", "is null")
 
     assert str(errors.ManifestRowsError((first,), 3)).endswith("... and 2 more")
+
+
+def test_an_input_picture_is_named_without_password_and_signature():
+    error = errors.InputPictureError("https://me:pw@host/a@b.png?X-Amz-Signature=abc", "is long")
+
+    assert str(error) == "'https://host/a@b.png': is long"

@@ -71,6 +71,21 @@ def test_attention_kernels_are_listed_once():
         assert ask([("--set", {"render.attention": name})]).value("render.attention") == name
 
 
-def test_a_lossy_switch_is_refused_with_what_this_version_lacks():
-    with pytest.raises(JobError, match=r"render\.lossy: this version has no lossy switch"):
-        ask([("--set", {"render.lossy": ["deepcache:3"]})])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("fp8", "fp8"),
+        ("fp8, deepcache:3", "deepcache:3,fp8"),
+        (["fp8", "deepcache:20"], "deepcache:20,fp8"),
+        ([], ""),
+        ("", ""),
+    ],
+)
+def test_lossy_switches_are_named_in_any_order(said, meant):
+    assert ask([("--set", {"render.lossy": said})]).value("render.lossy") == meant
+
+
+@pytest.mark.parametrize("said", ["fp4", "deepcache", "deepcache:1", "deepcache:2,deepcache:3", 3])
+def test_a_lossy_switch_that_is_none_is_refused(said):
+    with pytest.raises(JobError, match=r"--set: render\.lossy: "):
+        ask([("--set", {"render.lossy": said})])

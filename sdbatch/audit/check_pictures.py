@@ -69,7 +69,7 @@ class PictureCheck:
 
     def _batches(self, key: str, kind: str) -> Iterator[list[dict[str, Any]]]:
         extra = {"data": PICTURE, "metadata": (), "errors": ("status", "error_type")}[kind]
-        with self._store.open(key) as source, pq.ParquetFile(source) as file:
+        with self._store.open(key) as source, pq.ParquetFile(source, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH):
                 _check_columns(batch)
                 yield batch.select([*IDS, *extra]).to_pylist()

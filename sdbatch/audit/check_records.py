@@ -1,4 +1,4 @@
-"""Level 0: do plan, commit records and success record agree? No dataset file is touched."""
+"""Level 0: do plan and commit records agree? No dataset file is touched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from sdbatch.audit.report import Problem
 from sdbatch.errors import DamagedError
 from sdbatch.records import Shard
-from sdbatch.storage.commit import CommitRecord, summarise
+from sdbatch.storage.commit import CommitRecord
 from sdbatch.storage.layout import parse_data
 from sdbatch.storage.store import Store
 
@@ -87,17 +87,6 @@ def check_record(
             yield Problem(key, 0, "record", f"names {file.key!r}, no file of this attempt")
     if result.errors_file is None and rows_of["errors"]:
         yield Problem(key, 0, "counts", f"{rows_of['errors']} failed pictures, no file of errors")
-
-
-def check_success(
-    store_key: str, success: Mapping[str, Any], records: Sequence[CommitRecord]
-) -> Iterator[Problem]:
-    """The success record says what follows from the commit records."""
-    expected = summarise(records, str(success.get("plan_id")), str(success.get("run")))
-    for name, value in expected.items():
-        if success.get(name) != value:
-            shown = "" if name == "files" else f": {success.get(name)!r} instead of {value!r}"
-            yield Problem(store_key, 0, "success", f"'{name}' differs from the records{shown}")
 
 
 def _cut_once(shards: Sequence[Shard], num_rows: int) -> bool:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sdbatch.audit.errors import Failures, find_failures
 from sdbatch.audit.gc import collect_orphans
+from sdbatch.audit.logs import LATEST, LogLine, read_logs
 from sdbatch.audit.report import Report as VerifyReport
 from sdbatch.audit.status import Status, read_status
 from sdbatch.audit.verify import verify as verify_dataset
@@ -38,9 +40,13 @@ class Dataset:
         """
         return read_status(self.store)
 
-    def verify(self, level: int = 1) -> VerifyReport:
-        """Check it against its records, from counts (0) to every picture (3)."""
-        return verify_dataset(self.store, level=level)
+    def verify(self, level: int = 1, sample: float = 1.0) -> VerifyReport:
+        """Check it against its records, from counts (0) to every picture (3).
+
+        Args:
+            sample: Share of the shards whose files levels 2 and 3 read.
+        """
+        return verify_dataset(self.store, level=level, sample=sample)
 
     def files(self) -> list[str]:
         """Paths or URLs of the committed files of `data/`, by shard."""
@@ -53,6 +59,50 @@ class Dataset:
     def errors(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows that failed, with type, message and traceback."""
         return self._read("errors", columns)
+
+    def failures(self, *, error_type: str | None = None) -> Failures:
+        """What failed, in groups of one type and message, most frequent first.
+
+        Args:
+            error_type: Only failures of this type.
+
+        Raises:
+            InputError: There is no run, or nothing failed with this type.
+        """
+        return find_failures(self.store, error_type=error_type)
+
+    def logs(
+        self,
+        *,
+        shard: int | None = None,
+        row: int | None = None,
+        worker: str | None = None,
+        level: str = "info",
+        session: str = LATEST,
+        tail: int | None = None,
+    ) -> Iterator[LogLine]:
+        """What drivers and workers wrote down, oldest line first.
+
+        Args:
+            shard: Only lines about this shard.
+            row: Only lines about this manifest row.
+            worker: Only lines of or about this worker.
+            level: At least this serious: `debug`, `info`, `warning`, `error`.
+            session: `latest`, `all`, or the name of one call of `render`.
+            tail: Only the last so many of them.
+
+        Raises:
+            InputError: There is no run, or no such session.
+        """
+        return read_logs(
+            self.store,
+            shard=shard,
+            row=row,
+            worker=worker,
+            level=level,
+            session=session,
+            tail=tail,
+        )
 
     def replay(
         self, keys: Sequence[Key], *, model: str | None = None, out: str | Path | None = None

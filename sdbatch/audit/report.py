@@ -17,14 +17,18 @@ class Problem:
     Attributes:
         key: The object it was found in.
         level: At which level: 0 records, 1 sizes, 2 bytes, 3 rows and pictures.
-        kind: One word: `plan`, `record`, `counts`, `success`, `missing`, `size`, `hash`,
-            `unreadable`, `order`, `rows`, `picture`.
+        kind: One word: `plan`, `record`, `counts`, `success`, `rework`, `missing`, `size`,
+            `hash`, `unreadable`, `order`, `rows`, `picture`.
+        shard_id: The shard it damages; None when no single one is meant.
+        file: Which of its files: `data`, `metadata`, `errors`, or `record`.
     """
 
     key: str
     level: int
     kind: str
     message: str
+    shard_id: int | None = None
+    file: str = ""
 
 
 @dataclass
@@ -33,8 +37,11 @@ class Report:
 
     Attributes:
         orphans: Dataset files that no record names; damage nothing, gc removes them.
+        remarks: What is wrong with objects on which the dataset does not depend: copies of
+            records, and success records that were superseded.
         unfinished: What is still to be done, in words; empty when the run is finished.
         shards: Planned shards; `committed` of them have a record.
+        sampled: Shards looked at from level 2 on.
         images: Planned pictures.
         files_checked: Files looked at from level 1 on.
         bytes_checked: Bytes read again at level 2.
@@ -46,6 +53,7 @@ class Report:
     level: int
     shards: int = 0
     committed: int = 0
+    sampled: int = 0
     images: int = 0
     success: int = 0
     failed: int = 0
@@ -56,6 +64,7 @@ class Report:
     unfinished: str = ""
     orphans: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -63,6 +72,17 @@ class Report:
         if self.problems:
             return DAMAGED
         return UNFINISHED if self.unfinished else SOUND
+
+    def damaged_shards(self) -> dict[int, tuple[str, ...]]:
+        """Shard to what of it is missing or wrong: `data`, `metadata`, `errors`, `record`.
+
+        Where the record is, nothing is known of the files.
+        """
+        found: dict[int, set[str]] = {}
+        for problem in self.problems:
+            if problem.shard_id is not None and problem.file:
+                found.setdefault(problem.shard_id, set()).add(problem.file)
+        return {shard_id: tuple(sorted(found[shard_id])) for shard_id in sorted(found)}
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as `verify --json` prints them."""
@@ -79,6 +99,7 @@ class Report:
                 f"{len(self.orphans):,} files that no record names "
                 f"(sdbatch gc {self.url} removes them once the run is finished)"
             )
+        lines += [f"note: {remark.key}: {remark.message}" for remark in self.remarks[:SHOWN]]
         return "\n".join(lines)
 
     def _verdict(self) -> str:
@@ -93,4 +114,6 @@ class Report:
             looked += f", {self.bytes_checked / 1e6:,.1f} MB read"
         if self.level >= 3:
             looked += f", {self.images_checked:,} pictures decoded"
+        if self.level >= 2 and self.sampled < self.committed:
+            looked += f", bytes of {self.sampled:,} shards only"
         return f"{self.url}: {verdict} (level {self.level}: {looked})"

@@ -11,7 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 
 import click
 
@@ -21,13 +23,18 @@ from sdbatch.errors import SdbatchError
 GROUPS = ("Draw", "Look", "Keep", "Cluster")
 COMMANDS = {
     "render": ("Draw", "Draw a manifest of prompts into a dataset; run it again to resume."),
+    "stop": ("Draw", "Ask a running render to end in order, from any machine."),
+    "retry": ("Draw", "Draw the failed pictures of a dataset again; all others stay."),
     "plan": ("Draw", "Say what a run would do, and draw nothing."),
     "status": ("Look", "Counts, rate, finish time and failures of a run, from storage alone."),
+    "errors": ("Look", "What failed and why, in groups, and the command that draws it again."),
+    "logs": ("Look", "What the driver and the workers wrote down, by shard, row or worker."),
     "bench": ("Look", "Measure a model on this machine: pictures, memory, arithmetic."),
     "manifest": ("Look", "What a manifest may ask for: its schedulers, and how each is drawn."),
     "replay": ("Look", "Draw pictures of a dataset again and compare them, pixel by pixel."),
     "trace": ("Look", "Show one row from noise to picture, as a strip to look at."),
     "verify": ("Keep", "Check a dataset against its records, from counts to single pixels."),
+    "repair": ("Keep", "Make damaged shards whole again; what is proven intact stays."),
     "gc": ("Keep", "Delete files of a finished run that no record names."),
 }
 """Command to (group, one line); the module of the same name holds it."""
@@ -94,24 +101,36 @@ def sdbatch(ctx: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of `EXIT_CODES`."""
+    given = sys.argv[1:] if argv is None else argv
     try:
         code = sdbatch.main(args=argv, prog_name="sdbatch", standalone_mode=False)
     except SdbatchError as error:
-        click.echo(f"sdbatch: {error}", err=True)
         code = error.exit_code
+        _complain(str(error), code, given)
     except click.ClickException as error:
         code = error.exit_code
         line = " ".join(error.format_message().split())
-        click.echo(f"sdbatch: {line}", err=True)
-        if "--json" in (sys.argv[1:] if argv is None else argv):
+        _complain(line, code, given)
+        if "--json" in given:
             click.echo(json.dumps({"exit_code": code, "reason": line}))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("sdbatch: interrupted", err=True)
         code = 75
+        _complain("interrupted", code, given)
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
         sys.stderr.close()
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(line: str, code: int, given: Sequence[str]) -> None:
+    """One line on stderr, in the format that was asked for."""
+    asked = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
+    if not asked:
+        click.echo(f"sdbatch: {line}", err=True)
+        return
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    said = {"at": at, "level": "error", "event": "error", "message": line, "exit_code": code}
+    click.echo(json.dumps(said), err=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Flags that `render` and `plan` share; each stands for a job key or an API parameter.
+"""Flags of `render` and `plan`; each stands for a job key or an API parameter.
 
-Every flag's parameter has the name that `sdbatch.api.RunOptions` gives it, and diffusers'
-long name works beside the short one.
+Every flag's parameter has the name that `sdbatch.api.RenderOptions` gives it, and diffusers'
+long name works beside the short one. Help shows them in groups, as people look for them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,33 @@ from sdbatch.errors import ManifestError
 from sdbatch.job import DTYPES, ENGINES
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+GROUPS = ("Pictures", "Model and device", "Workers", "Limits", "Job and output", "Options")
+
+
+class Flag(click.Option):
+    """An option that belongs to a group of the help page."""
+
+    def __init__(self, *args: Any, group: str = "Options", **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help page shows its options group by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a group, in the order of `GROUPS`."""
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if row is not None:
+                rows[param.group if isinstance(param, Flag) else "Options"].append(row)
+        for group, found in rows.items():
+            if found:
+                with formatter.section(group):
+                    formatter.write_dl(found)
 
 
 class NumberOrAuto(click.ParamType[int | str]):
@@ -36,50 +63,135 @@ class NumberOrAuto(click.ParamType[int | str]):
         self.fail(f"{text!r} is neither a whole number from 1 nor 'auto'", param, ctx)
 
 
+class WorkerRange(click.ParamType[int | str]):
+    """A whole number from 1, `MIN:MAX`, or `auto`; the job checks it."""
+
+    name = "N|MIN:MAX|auto"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,  # noqa: ARG002  # click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> int | str:
+        """Return the number, or the text."""
+        text = str(value)
+        return int(text) if text.isdigit() else text
+
+
 AUTO: dict[str, Any] = {"type": NumberOrAuto(), "metavar": "N|auto"}
+
+PICTURES: dict[str, Any] = {"cls": Flag, "group": "Pictures"}
+MODEL: dict[str, Any] = {"cls": Flag, "group": "Model and device"}
+WORKERS: dict[str, Any] = {"cls": Flag, "group": "Workers"}
+LIMITS: dict[str, Any] = {"cls": Flag, "group": "Limits"}
+JOB: dict[str, Any] = {"cls": Flag, "group": "Job and output"}
+OFF: dict[str, Any] = {"is_flag": True, "flag_value": False, "default": True}
 
 OPTIONS = (
     click.argument("manifest", required=False),
     click.argument("out", required=False),
-    click.option("--prompt", multiple=True, metavar="TEXT", help="Draw this; may be repeated."),
-    click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder or hub id."),
-    click.option("--job", metavar="FILE", help="Job file (YAML); flags override its keys."),
     click.option(
-        "--steps", "--num-inference-steps", "num_inference_steps", type=int, help="Steps."
+        "--prompt", multiple=True, metavar="TEXT", help="Draw this; may be repeated.", **PICTURES
     ),
-    click.option("--guidance-scale", type=float, help="1 turns guidance off."),
-    click.option("--size", metavar="WxH", help="Picture size in pixels."),
-    click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class."),
-    click.option("--negative-prompt", metavar="TEXT", help="What not to draw."),
+    click.option("--size", metavar="WxH", help="Picture size in pixels.", **PICTURES),
     click.option(
-        "--num-images-per-prompt", type=int, metavar="N", help="Pictures per manifest row."
+        "--steps", "--num-inference-steps", "num_inference_steps", type=int, help="Steps.",
+        **PICTURES,
     ),
-    click.option("--seed", type=int, help="Job seed, for rows without their own.  [default: 0]"),
-    click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model."),
-    click.option("--engine", type=click.Choice(ENGINES), help="What runs the plan."),
-    click.option("--workers", **AUTO, help="Processes that draw; one GPU each."),
-    click.option("--address", metavar="auto|HOST:PORT", help="A running Ray cluster."),
-    click.option("--shard-size", **AUTO, help="Manifest rows committed together."),
-    click.option("--batch-size", **AUTO, help="Lanes of a pass; guidance takes two."),
-    click.option("--compile", is_flag=True, help="Compile the model's repeated blocks."),
+    click.option("--guidance-scale", type=float, help="1 turns guidance off.", **PICTURES),
+    click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class.", **PICTURES),
+    click.option("--negative-prompt", metavar="TEXT", help="What not to draw.", **PICTURES),
     click.option(
-        "--no-canary", "canary", is_flag=True, flag_value=False, default=True,
+        "--num-images-per-prompt", type=int, metavar="N", help="Pictures per manifest row.",
+        **PICTURES,
+    ),
+    click.option(
+        "--seed", type=int, help="Job seed, for rows without their own.  [default: 0]", **PICTURES
+    ),
+    click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder or hub id.", **MODEL),
+    click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model.", **MODEL),
+    click.option("--batch-size", help="Lanes of a pass; guidance takes two.", **AUTO, **MODEL),
+    click.option(
+        "--compile", is_flag=True, help="Compile the model's repeated blocks.", **MODEL
+    ),
+    click.option(
+        "--strict-pixels", is_flag=True, **MODEL,
+        help="Fail rows that run out of memory; else they are drawn with half the lanes.",
+    ),
+    click.option("--engine", type=click.Choice(ENGINES), help="What runs the plan.", **WORKERS),
+    click.option(
+        "--workers", type=WorkerRange(), metavar="N|MIN:MAX|auto", **WORKERS,
+        help="Processes that draw, one GPU each: at most MAX; below MIN the run waits, then ends.",
+    ),
+    click.option(
+        "--address", metavar="auto|HOST:PORT", help="A running Ray cluster.", **WORKERS
+    ),
+    click.option(
+        "--no-canary", "canary", **OFF, **LIMITS,
         help="Go on when most of the first 64 pictures are black, blank, NaN or alike.",
     ),
-    click.option("--limit", type=int, metavar="N", help="Only the first N rows."),
+    click.option("--limit", type=int, metavar="N", help="Only the first N rows.", **LIMITS),
     click.option(
-        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file."
+        "--shard-size", help="Manifest rows committed together.", **AUTO, **JOB
+    ),
+    click.option("--job", metavar="FILE", help="Job file (YAML); flags override it.", **JOB),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file.",
+        **JOB,
     ),
     click.option(
-        "--no-check", "check", is_flag=True, flag_value=False, default=True,
+        "--no-check", "check", **OFF, **JOB,
         help="Trust the rows: read only the manifest's footers.",
     ),
 )  # fmt: skip
+
+RENDER_OPTIONS = (
+    click.option(
+        "--wait-for-workers", metavar="TIME", **WORKERS,
+        help="How long to go on with fewer than MIN.  [default: 30m]",
+    ),
+    click.option(
+        "--no-speculate", "speculate", **OFF, **WORKERS,
+        help="Near the end, let idle workers rest rather than help the slowest.",
+    ),
+    click.option(
+        "--single-driver", is_flag=True, **WORKERS,
+        help="Use a store that lets writers overwrite each other; never start a second run on it.",
+    ),
+    click.option(
+        "--dashboard", is_flag=True, help="Start Ray's dashboard with a local cluster.", **WORKERS
+    ),
+    click.option(
+        "--allow-failed", metavar="N|P%", help="So many failed pictures still exit 0.", **LIMITS
+    ),
+    click.option(
+        "--stop-after-failed", metavar="N|P%", help="So many end the run: exit 4, resumable.",
+        **LIMITS,
+    ),
+    click.option(
+        "--stop-after", metavar="TIME", help="End the run after 6h, say: exit 75, resumable.",
+        **LIMITS,
+    ),
+    click.option(
+        "--drain", metavar="TIME", **LIMITS,
+        help="How long the end may take to store what is in flight.  [default: 2m]",
+    ),
+    click.option("--no-gc", "gc", help="Leave unused files.", **OFF, **JOB),
+)  # fmt: skip
+"""Flags that only a run has."""
 
 
 def run_options(command: F) -> F:
     """Add the shared arguments and flags to a command."""
     for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def render_options(command: F) -> F:
+    """Add the flags that only a run has."""
+    for option in reversed(RENDER_OPTIONS):
         command = option(command)
     return command
 

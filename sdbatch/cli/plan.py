@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from sdbatch import api
-from sdbatch.cli.options import given, prompts_on_stdin, run_options
+from sdbatch.cli.options import GroupedCommand, given, prompts_on_stdin, run_options
 
 
-@click.command(epilog="Exit codes: 0 the run can begin, 2 it cannot: the reason is said.")
+@click.command(
+    cls=GroupedCommand, epilog="Exit codes: 0 the run can begin, 2 it cannot: the reason is said."
+)
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan for machines.")
 @click.pass_context

@@ -1,16 +1,20 @@
 """How a run shows itself: a bar on a terminal, a plain line every few seconds elsewhere.
 
-All of it goes to stderr, so that stdout stays free for `--json`.
+With `--log-format json` the same lines come as JSON objects, for collectors of logs. All of
+it goes to stderr, so that stdout stays free for `--json`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,8 +24,16 @@ from rich.progress import Progress as Bar
 from sdbatch.engine.events import Progress
 from sdbatch.engine.run import Reporter
 
+LOG_FORMATS = ("text", "json")
 PLAIN_EVERY_S = 5.0
 RATE_WINDOW_S = 30.0
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    help="Lines on stderr for people, or one JSON object each for collectors.",
+)
 
 
 class Rate:
@@ -90,6 +102,36 @@ class PlainReporter:
         )
 
 
+class JsonReporter:
+    """The lines of `PlainReporter`, one JSON object each: {at, level, event, message, ...}."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._rate = clock, Rate(clock)
+        self._shown_at, self._shown = float("-inf"), -1
+
+    def note(self, line: str) -> None:
+        """Show one line."""
+        json_line("note", line)
+
+    def progress(self, progress: Progress) -> None:
+        """Show where the run stands, when it is time and something has changed."""
+        done = progress.done + progress.finished
+        rate = self._rate.add(done) if progress.workers_up else 0.0
+        now = self._clock()
+        at_end = done == progress.images and self._shown != done
+        if done == self._shown or (now - self._shown_at < PLAIN_EVERY_S and not at_end):
+            return
+        self._shown_at, self._shown = now, done
+        json_line("progress", **asdict(progress), images_per_s=round(rate, 3))
+
+
+def json_line(event: str, message: str = "", level: str = "info", **facts: Any) -> None:
+    """Write one JSON object to stderr."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    said = {"message": message} if message else {}
+    click.echo(json.dumps({"at": at, "level": level, "event": event, **said, **facts}), err=True)
+
+
 class BarReporter:
     """A rich bar on stderr."""
 
@@ -127,10 +169,13 @@ class SilentReporter:
 
 
 @contextmanager
-def reporter(mode: str) -> Iterator[Reporter]:
-    """The display for `--progress`: `auto`, `rich`, `plain` or `none`."""
+def reporter(mode: str, log_format: str = "text") -> Iterator[Reporter]:
+    """The display for `--progress` (`auto`, `rich`, `plain`, `none`) and `--log-format`."""
     if mode == "none":
         yield SilentReporter()
+        return
+    if log_format == "json":
+        yield JsonReporter()
         return
     if mode == "plain" or (mode == "auto" and not _on_a_terminal()):
         yield PlainReporter()

@@ -9,29 +9,32 @@ import click
 
 from sdbatch import api
 from sdbatch.cli.exit_codes import EXIT_CODES
-from sdbatch.cli.options import given, prompts_on_stdin, run_options
-from sdbatch.cli.progress import reporter
+from sdbatch.cli.options import (
+    GroupedCommand,
+    given,
+    prompts_on_stdin,
+    render_options,
+    run_options,
+)
+from sdbatch.cli.progress import log_format_option, reporter
 from sdbatch.errors import SdbatchError
 
-SHOWN_BY = {"as_json", "progress"}  # parameters of the display, not of the run
+SHOWN_BY = {"as_json", "progress", "log_format"}  # parameters of the display, not of the run
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(cls=GroupedCommand, epilog=EXIT_CODES)
 @run_options
-@click.option("--wait-for-workers", metavar="TIME", help="Give up after this.  [default: 30m]")
-@click.option(
-    "--no-gc", "gc", is_flag=True, flag_value=False, default=True, help="Leave unused files."
-)
-@click.option("--dashboard", is_flag=True, help="Start Ray's dashboard with a local cluster.")
+@render_options
 @click.option(
     "--progress",
     type=click.Choice(["auto", "rich", "plain", "none"]),
     default="auto",
     help="A bar on a terminal, one line every few seconds elsewhere.",
 )
+@log_format_option
 @click.option("--json", "as_json", is_flag=True, help="Print a summary for machines on stdout.")
 @click.pass_context
-def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> int:
+def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool, **_: Any) -> int:
     """Draw MANIFEST into the dataset OUT; the same command on the same OUT resumes.
 
     MANIFEST is a Parquet file, folder or glob with a column `prompt` (local or any fsspec
@@ -44,7 +47,7 @@ def command(ctx: click.Context, /, progress: str, as_json: bool, **_: Any) -> in
     if manifest == "-":
         manifest, options["prompt"] = None, prompts_on_stdin()
     try:
-        with reporter(progress) as report:
+        with reporter(progress, log_format) as report:
             summary = api.render(manifest, out, report=report, **options)
     except SdbatchError as error:
         if as_json:  # a scheduler reads stdout, whatever the end

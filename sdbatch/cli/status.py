@@ -7,17 +7,29 @@ import json
 import click
 
 from sdbatch.api import open_dataset
-from sdbatch.audit.status import describe
+from sdbatch.audit.status_text import describe
+
+EXAMPLES = """\
+\b
+Examples:
+  sdbatch status out/night
+  sdbatch status out/night --json
+  sdbatch status out/night --exit-code
+
+Exit codes: 0, or with --exit-code the run's own: 0 done, 3 damaged, 4 too many rows
+failed, 75 unfinished, or that with which its driver ended early.
+"""
 
 
-@click.command(
-    epilog="Exit codes: 0, or with --exit-code the run's own: 0, 3 damaged, 4 rows failed, 75."
-)
+@click.command(epilog=EXAMPLES)
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Print all fields for machines.")
 @click.option("--exit-code", is_flag=True, help="Exit with the run's code.")
 def command(out: str, as_json: bool, exit_code: bool) -> int:
-    """Say how the run that writes OUT stands, from storage alone."""
+    """Say how the run that writes OUT stands, from storage alone.
+
+    Works during a run, from any machine, and when the cluster is gone.
+    """
     status = open_dataset(out).status()
     click.echo(json.dumps(status.to_json()) if as_json else describe(status))
     return status.exit_code if exit_code else 0

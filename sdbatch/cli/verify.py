@@ -18,9 +18,16 @@ from sdbatch.api import open_dataset
     show_default=True,
     help="0 records, 1 sizes, 2 every byte, 3 every row and picture.",
 )
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the shards whose files levels 2 and 3 read.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report for machines.")
-def command(out: str, level: int, as_json: bool) -> int:
+def command(out: str, level: int, sample: float, as_json: bool) -> int:
     """Check the dataset OUT against its plan and records."""
-    report = open_dataset(out).verify(level)
+    report = open_dataset(out).verify(level, sample)
     click.echo(json.dumps(report.to_json()) if as_json else report.describe())
     return report.exit_code

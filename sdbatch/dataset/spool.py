@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,18 @@ class Spool:
         with self._lock:
             return list(self._index)
 
-    def append(self, image_id: ImageId, columns: Mapping[str, Any], data: bytes | None) -> bool:
+    def append(
+        self,
+        image_id: ImageId,
+        columns: Mapping[str, Any],
+        data: bytes | None,
+        *,
+        saved: bool = False,
+    ) -> bool:
         """Keep a finished picture, or a failure (`data` None); False if it is held already.
 
-        A write that fails leaves the spool as it was.
+        A write that fails leaves the spool as it was. What is `saved` stands elsewhere too:
+        no part repeats it.
         """
         if unknown := columns.keys() - _KNOWN:
             raise SdbatchError(f"picture {image_id}: no such column: {', '.join(sorted(unknown))}")
@@ -119,6 +127,8 @@ class Spool:
                 _write_all(self._file, data or b"")
             self._index[image_id] = _Place(self._end, len(head), place_bytes)
             self._end += len(head) + max(place_bytes, 0)
+            if saved:
+                self._saved.add(image_id)
             return True
 
     def write_part(self, path: Path) -> list[ImageId]:
@@ -138,6 +148,10 @@ class Spool:
         self._saved.update(fresh)
         return fresh
 
+    def forget_part(self, images: Iterable[ImageId]) -> None:
+        """The part that was written of these pictures came to nothing: the next one has them."""
+        self._saved.difference_update(images)
+
     def load_part(self, path: Path) -> list[ImageId]:
         """Take over the rows of a part; pictures held already are left as they are.
 
@@ -151,9 +165,8 @@ class Spool:
         for row in _part_rows(path):
             image = row.pop(IMAGE.name)
             image_id = (row["row_index"], row["image_index"])
-            if self.append(image_id, row, image and image["bytes"]):
+            if self.append(image_id, row, image and image["bytes"], saved=True):
                 taken.append(image_id)
-                self._saved.add(image_id)
         return taken
 
     def close(self) -> None:
@@ -185,7 +198,7 @@ def _write_all(file: Any, data: bytes) -> None:
 
 def _part_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with pq.ParquetFile(path) as part:
+        with pq.ParquetFile(path, pre_buffer=False) as part:
             if part.schema_arrow.names != SPOOL_SCHEMA.names:
                 raise DamagedError(path.name, "its columns are not those of a part")
             for batch in part.iter_batches(batch_size=_READ_ROWS):

@@ -6,8 +6,9 @@ import importlib.util
 import re
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sdbatch.engine.run_terms import Limits
 from sdbatch.errors import EngineError, InputError, JobError
 
 CONNECT_S = 5.0
@@ -21,10 +22,12 @@ class RunOptions:
     Attributes:
         engine: `auto`, `ray` or `inline`.
         address: A running Ray cluster; None starts one on this machine.
-        workers: Processes wanted; None lets the engine choose.
-        wait_s: How long to wait for the first worker.
+        workers: Processes to have at most; None takes what there is room for.
+        wait_s: How long to go on with fewer workers than `limits.min_workers`.
         dashboard: Start Ray's dashboard with a local cluster.
         canary: End the run when most of its first pictures are none.
+        single_driver: No second driver will ever be started: the store is not probed.
+        limits: When it ends early, and what it may do at its tail.
     """
 
     engine: str = "auto"
@@ -33,6 +36,8 @@ class RunOptions:
     wait_s: float = 1800.0
     dashboard: bool = False
     canary: bool = True
+    single_driver: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 def choose_engine(options: RunOptions, private_store: bool) -> str:
@@ -49,7 +54,8 @@ def choose_engine(options: RunOptions, private_store: bool) -> str:
         )
     if private_store and (options.engine == "ray" or options.address):
         raise InputError("memory:// is seen by one process only: use --engine inline")
-    if options.engine == "inline" and (options.workers or 1) > 1:
+    several = max(options.workers or 1, options.limits.min_workers) > 1
+    if options.engine == "inline" and several:
         raise InputError("--engine inline draws with one worker: leave out --workers or use ray")
     if options.engine == "inline" and options.address:
         raise InputError("--address names a Ray cluster: leave out --engine inline")
@@ -57,7 +63,6 @@ def choose_engine(options: RunOptions, private_store: bool) -> str:
         raise InputError("--engine ray: Ray is not installed, pip install ray, or use inline")
     if options.engine != "auto" or options.address:
         return "ray" if options.address else options.engine
-    several = (options.workers or 1) > 1
     return "ray" if has_ray and not private_store and (_on_linux() or several) else "inline"
 
 

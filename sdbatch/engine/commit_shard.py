@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ from sdbatch.render.protocol import Renderer
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.layout import data_key
 from sdbatch.storage.store import Store
+
+STEPS = ("row_steps", "lane_steps", "lane_slots")
 
 
 @dataclass
@@ -85,8 +87,8 @@ def commit_shard(
         data = put("data", files.data)
         metadata = put("metadata", files.metadata)
         errors = put("errors", files.errors) if files.errors else None
-    spent = ledger.take()
-    steps = {name: int(spent.pop(name)) for name in ("row_steps", "lane_steps", "lane_slots")}
+    spent = _with_before(ledger.take(), shard)
+    steps = {name: int(spent.pop(name)) for name in STEPS}
     result = ShardResult(
         shard_id=shard_id,
         attempt=shard.attempt,
@@ -104,14 +106,27 @@ def commit_shard(
         phase_seconds={name: round(value, 4) for name, value in spent.items()},
         worker=worker,
         device_name=ledger.renderer.env.device_name,
-        attempts=shard.lease.attempt,
+        attempts=shard.attempts,
         **steps,
     )
-    return _record(RunFolder(store, spec.run), result, spec.plan_id, worker)
+    return _record(RunFolder(store, spec.run), result, spec.plan_id, worker, shard)
 
 
-def _record(folder: RunFolder, result: ShardResult, plan_id: str, worker: str) -> ShardDone:
-    won = folder.commit(result, plan_id)
+def _with_before(spent: Mapping[str, float], shard: OpenShard) -> dict[str, float]:
+    """What the pictures of a shard took in all: a revision adds to what it follows."""
+    total = dict(spent)
+    base = shard.base
+    if base is not None:
+        before = dict(base.phase_seconds) | {name: getattr(base, name) for name in STEPS}
+        for name, value in before.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _record(
+    folder: RunFolder, result: ShardResult, plan_id: str, worker: str, shard: OpenShard
+) -> ShardDone:
+    won = folder.commit(result, plan_id, revision=shard.lease.revision)
     if not won:
         standing = folder.record(result.shard_id)
         if standing is None:
@@ -128,4 +143,5 @@ def _record(folder: RunFolder, result: ShardResult, plan_id: str, worker: str) -
         lane_steps=result.lane_steps if won else 0,
         lane_slots=result.lane_slots if won else 0,
         phase_seconds=result.phase_seconds if won else {},
+        taken_over=len(shard.taken.images) if shard.taken else 0,
     )

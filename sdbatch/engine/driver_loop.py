@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sdbatch.engine.events import (
+    Abandon,
     Assign,
     Command,
     Drain,
@@ -24,14 +25,22 @@ from sdbatch.engine.events import (
     Lease,
     Progress,
     ShardFailed,
+    Share,
     StartWorker,
     StopRequested,
     WorkerDied,
     WorkerReady,
 )
-from sdbatch.engine.run_terms import EngineEvent, RunTerms, WorkerLeaving, WorkerRefused
+from sdbatch.engine.run_terms import (
+    EngineEvent,
+    Limits,
+    RoomChanged,
+    RunTerms,
+    WorkerLeaving,
+    WorkerRefused,
+)
 from sdbatch.engine.state import EngineState
-from sdbatch.errors import SdbatchError
+from sdbatch.errors import SdbatchError, StorageError
 from sdbatch.records import RenderSpec, RunSpec, Shard
 
 TURN_S = 0.5
@@ -58,6 +67,10 @@ class Stop:
         return bool(self.reason)
 
 
+def _unheard(_command: Command) -> None:
+    """Nobody listens to commands."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInput:
     """What an engine is given to run.
@@ -69,8 +82,8 @@ class EngineInput:
         sizes: Picture sizes (width, height) in the plan.
         token: Name of the object by which workers prove that they see the output.
         shards: Open shards, in the order in which they should be leased.
-        workers: Workers wanted; None lets the engine choose.
-        wait_s: Longest time without any worker.
+        workers: Workers to have at most; None takes what there is room for, now and later.
+        wait_s: Longest time with fewer workers than `limits.min_workers`.
         retries: Further attempts at a shard after an error.
         stop_after: Failed pictures of this run that end it; None for no limit.
         pulse_s: How often workers report.
@@ -79,6 +92,9 @@ class EngineInput:
         on_note: One line for a person.
         on_event: Every event. `WorkerReady` before that worker is told anything, the others
             after what follows from them was done.
+        on_command: Every command, before it is performed.
+        limits: When the run ends early, and what it may do at its tail.
+        revisions: Of the records to be created, by shard; 0 for those not named.
     """
 
     output: str
@@ -102,6 +118,9 @@ class EngineInput:
     on_note: Callable[[str], None]
     on_event: Callable[[Event], None]
     stop: Stop
+    on_command: Callable[[Command], None] = _unheard
+    limits: Limits = field(default_factory=Limits)
+    revisions: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,8 @@ class EngineResult:
         workers_lost: Workers that died or had to be ended.
         lost_s: Worker time in attempts that ended without a commit.
         phase_seconds: Sums over all workers, `load` included.
+        worker_hours: Hours that workers were up or loading, all together.
+        gpu_hours: Of these, those on a GPU.
     """
 
     exit_code: int
@@ -134,6 +155,8 @@ class EngineResult:
     workers_used: int
     workers_lost: int
     lost_s: float
+    worker_hours: float = 0.0
+    gpu_hours: float = 0.0
 
 
 class Crew(Protocol):
@@ -152,8 +175,17 @@ class Crew(Protocol):
     def assign(self, worker: str, lease: Lease) -> None:
         """Hand over a lease."""
 
-    def drain(self, worker: str) -> None:
-        """Ask a worker to return its leases and end; `WorkerDied(preempted=True)` follows."""
+    def drain(self, worker: str, within_s: float | None = None) -> None:
+        """Ask a worker to return its leases and end; `WorkerDied(preempted=True)` follows.
+
+        After `within_s` the run ends without it.
+        """
+
+    def share(self, worker: str, shard_id: int) -> None:
+        """Tell a worker that another one draws this shard of its too."""
+
+    def abandon(self, worker: str, shard_id: int) -> None:
+        """Have a worker drop a shard; no event of it need follow."""
 
     def kill(self, worker: str, reason: str) -> None:
         """End a worker at once; no event of it follows."""
@@ -227,8 +259,10 @@ class _Loop:
             failed_done=run.failed_done,
             shards=run.shards_total,
             shards_done=run.shards_done,
+            limits=run.limits,
+            ends_at=began + (run.limits.stop_after_s or float("inf")),
         )
-        self._state = EngineState(run.shards, terms, rng, time.monotonic())
+        self._state = EngineState(run.shards, terms, rng, time.monotonic(), run.revisions)
 
     def turn_until_finished(self) -> None:
         """Gather, decide, perform; again and again."""
@@ -241,11 +275,12 @@ class _Loop:
                 self._take(event)
             self._perform(self._state.tick(time.monotonic()))
             self._report()
-        self._run.on_progress(self._state.progress())
+        self._run.on_progress(self._state.progress(time.monotonic()))
 
     def result(self) -> EngineResult:
         """What it came to."""
         finish, tally = self._finish or Finish(1, "the engine never finished"), self._state.tally
+        worker_s, gpu_s = self._state.worker_seconds(time.monotonic())
         return EngineResult(
             exit_code=finish.exit_code,
             reason=finish.reason,
@@ -263,6 +298,8 @@ class _Loop:
             workers_used=tally.most_workers,
             workers_lost=tally.workers_lost,
             lost_s=tally.lost_s,
+            worker_hours=worker_s / 3600,
+            gpu_hours=gpu_s / 3600,
         )
 
     def _take(self, event: EngineEvent) -> None:
@@ -277,7 +314,7 @@ class _Loop:
             self._run.on_note(line)
         if isinstance(event, WorkerRefused):
             self._error = self._error or event.error
-        elif not isinstance(event, WorkerReady | WorkerLeaving):
+        elif not isinstance(event, WorkerReady | WorkerLeaving | RoomChanged):
             self._run.on_event(event)
 
     def _begin(self, ready: WorkerReady) -> None:
@@ -287,16 +324,22 @@ class _Loop:
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
+            self._run.on_command(command)
             match command:
                 case StartWorker(worker):
                     self._crew.start(worker, self._spec.render if self._spec else self._run.render)
                 case Assign(worker, lease):
                     self._startup_s = self._startup_s or time.monotonic() - self._began
                     self._crew.assign(worker, lease)
-                case Drain(worker):
-                    self._crew.drain(worker)
+                case Drain(worker, within_s):
+                    self._crew.drain(worker, within_s)
+                case Share(worker, shard_id):
+                    self._crew.share(worker, shard_id)
+                case Abandon(worker, shard_id):
+                    self._crew.abandon(worker, shard_id)
                 case Kill(worker, reason):
-                    self._run.on_note(f"{worker} is ended: {reason}")
+                    if reason:
+                        self._run.on_note(f"{worker} is ended: {reason}")
                     self._crew.kill(worker, reason)
                 case Finish():
                     self._finish = command
@@ -308,7 +351,7 @@ class _Loop:
             self._run.on_note(line)
         if now >= self._report_at:
             self._report_at = now + PROGRESS_EVERY_S
-            self._run.on_progress(self._state.progress())
+            self._run.on_progress(self._state.progress(now))
 
 
 def _note(event: EngineEvent, lost: bool) -> str:
@@ -326,6 +369,8 @@ def _note(event: EngineEvent, lost: bool) -> str:
             return f"{event.worker} {how}: {event.message}; its shards are leased again"
         case WorkerLeaving():
             return f"{event.worker} is drained: its node is about to leave"
+        case ShardFailed(retryable=True, exit_code=StorageError.exit_code, worker_unfit=False):
+            return ""  # the store's fault: said once for all shards, by `waiting_line`
         case ShardFailed():
             return f"shard {event.shard_id:05d} failed on {event.worker}: {event.message}"
         case _:

@@ -66,12 +66,14 @@ class Pulse:
         finished: Pictures finished (drawn or failed) in each open shard.
         in_flight: Pictures in lanes.
         phase: What it does now: `waiting`, `drawing`, `writing`.
+        saved: Parts that this worker has stored so far: a sign that the store works.
     """
 
     worker: str
     finished: Mapping[int, int]
     in_flight: int
     phase: str
+    saved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class ShardDone:
     """A shard is committed, by this attempt (`won`) or by another.
 
     The counts are those of the standing commit record.
+
+    Attributes:
+        taken_over: Of its pictures, those that were not drawn for this revision.
     """
 
     worker: str
@@ -114,6 +119,7 @@ class ShardDone:
     lane_steps: int
     lane_slots: int
     phase_seconds: Mapping[str, float]
+    taken_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +202,39 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Ask a worker to finish what is in flight, store a part and return its leases."""
+    """Ask a worker to finish what is in flight, store a part and return its leases.
+
+    Attributes:
+        within_s: It is ended after this, come what may; None when nobody waits for it.
+    """
 
     worker: str
+    within_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Tell a worker that another one draws its shard too, from the other end.
+
+    Both now store parts every few seconds and take over those of the other, so that they
+    meet in the middle.
+    """
+
+    worker: str
+    shard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Have a worker drop a shard without a word: another has committed it, or is to draw it."""
+
+    worker: str
+    shard_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a worker's process at once."""
+    """End a worker's process at once; without a reason it is merely needed no longer."""
 
     worker: str
     reason: str
@@ -222,7 +253,7 @@ class Finish:
     reason: str
 
 
-Command = StartWorker | Assign | Drain | Kill | Finish
+Command = StartWorker | Assign | Drain | Share | Abandon | Kill | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +267,11 @@ class Progress:
         failed: Failed pictures in committed shards.
         workers_up: Workers that are ready.
         workers_wanted: Workers the run asked for.
+        in_flight: Pictures in lanes.
+        workers_starting: Workers that load, or wait for a place to do so.
+        worker_hours: Hours that workers have been up or loading in this call, all together.
+        gpu_hours: Of these, those on a GPU.
+        paused: Why no shard is begun at the moment; empty as a rule.
     """
 
     images: int
@@ -247,3 +283,7 @@ class Progress:
     workers_up: int
     workers_wanted: int
     in_flight: int
+    workers_starting: int = 0
+    worker_hours: float = 0.0
+    gpu_hours: float = 0.0
+    paused: str = ""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from sdbatch.engine.driver_loop import EngineInput, EngineResult, drive
 from sdbatch.engine.events import Lease, WorkerDied
 from sdbatch.engine.run_terms import EngineEvent, WorkerRefused
+from sdbatch.engine.spool_room import spool_bytes
 from sdbatch.engine.worker import Worker
 from sdbatch.errors import InputError, StorageError
 from sdbatch.records import RenderSpec, RunSpec
@@ -62,10 +63,20 @@ class InlineCrew:
         if worker in self._workers:
             self._workers[worker].offer(lease)
 
-    def drain(self, worker: str) -> None:
+    def drain(self, worker: str, within_s: float | None = None) -> None:
         """Ask the worker to return its leases and end."""
         if worker in self._workers:
-            self._workers[worker].drain()
+            self._workers[worker].drain(within_s)
+
+    def share(self, worker: str, shard_id: int) -> None:
+        """Tell the worker that another one draws this shard too."""
+        if worker in self._workers:
+            self._workers[worker].share(shard_id)
+
+    def abandon(self, worker: str, shard_id: int) -> None:
+        """Have the worker drop a shard."""
+        if worker in self._workers:
+            self._workers[worker].abandon(shard_id)
 
     def kill(self, worker: str, reason: str) -> None:  # noqa: ARG002  # a crew's signature
         """Let go of the worker: a thread cannot be ended, but nothing of it is heard any more."""
@@ -104,7 +115,8 @@ class InlineCrew:
     def _load(self, name: str, render: RenderSpec) -> None:
         run = self._run
         try:
-            self._put(name, self._workers[name].load(render, run.sizes, run.token))
+            disk = spool_bytes(run.shards, run.sizes)
+            self._put(name, self._workers[name].load(render, run.sizes, run.token, disk))
         except (InputError, StorageError) as error:
             self._put(name, WorkerRefused(name, error))
         except Exception as error:  # noqa: BLE001  # a library's refusal to load

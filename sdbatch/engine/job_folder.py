@@ -200,7 +200,7 @@ def _store_manifest(store: Store, run: str, job: NewJob) -> ManifestRef:
         name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     key = layout.manifest_key(run, name)
     store.put_file(key, job.frozen)
-    files = open_manifest(store.join(key)).ref.files
+    files = open_manifest(store.join(key), store.options).ref.files
     # The key, not the place: a dataset may be moved, and nodes may mount it elsewhere.
     return replace(job.manifest, files=(replace(files[0], url=f"{IN_OUTPUT}{key}"),))
 

@@ -1,8 +1,9 @@
 """A leased shard while it is being drawn: which pictures wait, which are out, which are in.
 
-Opening one reads its rows and whatever an earlier attempt left in parts, so that only
-the rest is drawn. Everything finished goes to the spool; the file that readers will see
-is written once, at the end, by `engine/commit_shard.py`.
+Opening one reads its rows, what stands of it already where a revision is asked for, and
+whatever an earlier attempt left in parts, so that only the rest is drawn. Everything
+finished goes to the spool; the file that readers will see is written once, at the end, by
+`engine/commit_shard.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +24,10 @@ from sdbatch.dataset.columns import ImageFacts, failure_columns, image_columns
 from sdbatch.dataset.images import encode
 from sdbatch.dataset.schema import schema_from_bytes
 from sdbatch.dataset.spool import Spool
+from sdbatch.engine.base_result import base_result
 from sdbatch.engine.events import CARE_ALONE, CARE_NORMAL, Lease
+from sdbatch.engine.take_over import StandingShard, TakenOver
+from sdbatch.errors import DamagedError, SdbatchError
 from sdbatch.manifest.reader import read_rows
 from sdbatch.manifest.texts import demand_texts
 from sdbatch.plan.grouping import visiting_order
@@ -49,7 +54,10 @@ class OpenShard:
         attempt: Eight hex digits unique to this attempt; they end its file names.
         user: The manifest's own columns of these rows, with `row_index`.
         spool: Finished pictures on local disk.
-        reused: Pictures that an earlier attempt had finished.
+        reused: Pictures that an earlier attempt had finished, or that stand already.
+        taken: What a revision took over from the standing files; None for a first commit.
+        base: What the revision follows, if anything is known of that.
+        attempts: Attempts at the shard so far, this one and those of its standing revision.
     """
 
     def __init__(
@@ -62,18 +70,23 @@ class OpenShard:
         facts: ImageFacts,
         image: ImageSpec,
         unreadable: Sequence[RowFailure] = (),
+        taken: TakenOver | None = None,
     ) -> None:
         self.lease = lease
         self.attempt = attempt
+        self.taken = taken
+        self.base = taken.base if taken else None
+        self.attempts = lease.attempt + (self.base.attempts if self.base else 0)
         self.started_at = datetime.now(UTC)
         self.user = user
         self.spool = spool
-        self._facts = replace(facts, shard_id=lease.shard.shard_id, attempts=lease.attempt)
+        self._facts = replace(facts, shard_id=lease.shard.shard_id, attempts=self.attempts)
         self._image = image
         done = set(spool.image_ids())
         self.reused = len(done)
         self.num_images = len(rows) + len(unreadable)
-        self._waiting = deque(row for row in rows if row.image_id not in done)
+        order = reversed(rows) if lease.reverse else rows
+        self._waiting = deque(row for row in order if row.image_id not in done)
         self._out: set[ImageId] = set()
         self._lock = threading.Lock()
         self._unsaved = 0
@@ -129,6 +142,10 @@ class OpenShard:
             if not self._waiting or (self.alone and (self._out or self._unsaved)):
                 return None
             row = self._waiting.popleft()
+            while row.image_id in self.spool:  # another attempt drew it meanwhile
+                if not self._waiting:
+                    return None
+                row = self._waiting.popleft()
             self._out.add(row.image_id)
             return row
 
@@ -148,9 +165,9 @@ class OpenShard:
             encoded = encode(result.pixels, self._image)
             columns, data = image_columns(result, encoded, self._facts), encoded.data
         with self._lock:
-            self.spool.append(result.row.image_id, columns, data)
+            fresh = self.spool.append(result.row.image_id, columns, data)
             self._out.discard(result.row.image_id)
-            self._unsaved += 1
+            self._unsaved += fresh
 
     def claim_commit(self) -> bool:
         """True for exactly one caller, once every picture has its end."""
@@ -166,17 +183,23 @@ class OpenShard:
         Raises:
             StorageError: The store did not take it.
         """
-        path = folder / f"{self.attempt}-{self._parts_saved}.part"
         with self._lock:
             if self._claimed or not self._unsaved:
                 return
+            number, self._parts_saved = self._parts_saved, self._parts_saved + 1
+            path = folder / f"{self.attempt}-{number}.part"
             images = self.spool.write_part(path)
             self._unsaved -= len(images)
         try:
-            parts.store(self.lease.shard.shard_id, self.attempt, self._parts_saved, path, images)
+            shard_id, revision = self.lease.shard.shard_id, self.lease.revision
+            parts.store(shard_id, self.attempt, number, path, images, revision=revision)
+        except BaseException:
+            with self._lock:
+                self.spool.forget_part(images)
+                self._unsaved += len(images)
+            raise
         finally:
             path.unlink(missing_ok=True)
-        self._parts_saved += 1
 
     def close(self) -> None:
         """Delete the spool."""
@@ -202,14 +225,46 @@ class ShardOpener:
         """
         attempt = uuid.uuid4().hex[:8]
         rows, unreadable, user = shard_rows(lease.shard, self._spec, self._repeats)
+        taken: TakenOver | None = None
         spool = Spool(self._folder / f"{lease.shard.shard_id:05d}-{attempt}", self._schema)
-        for part in self._parts.list(lease.shard.shard_id):
-            path = self._folder / f"{attempt}.part"
-            if self._parts.fetch(part, path):
-                spool.load_part(path)
-            path.unlink(missing_ok=True)
+        try:
+            if lease.revision:
+                taken = self._take_over(lease, [*rows, *(one.row for one in unreadable)], spool)
+                rows = [taken.request(row, self._spec.render.model_revision) for row in rows]
+            self._load_parts(lease, attempt, spool)
+        except BaseException:
+            spool.close()
+            raise
         image = self._spec.image
-        return OpenShard(lease, attempt, rows, user, spool, self._facts, image, unreadable)
+        return OpenShard(lease, attempt, rows, user, spool, self._facts, image, unreadable, taken)
+
+    def _take_over(self, lease: Lease, rows: Sequence[RenderRow], spool: Spool) -> TakenOver:
+        redo, shard_id = self._spec.redo, lease.shard.shard_id
+        if redo is None:
+            raise SdbatchError(f"shard {shard_id:05d}: leased for a revision without a reason")
+        base = base_result(self._store, self._spec.run, shard_id, lease.revision)
+        if base is None:
+            return TakenOver(None)
+        planned = {row.image_id: row.seed for row in rows}
+        return StandingShard(self._store, base, self._folder).take_over(redo, planned, spool)
+
+    def catch_up(self, shard: OpenShard) -> None:
+        """Take over what another attempt has stored in parts since.
+
+        Raises:
+            StorageError: Parts or the local disk cannot be used.
+        """
+        self._load_parts(shard.lease, shard.attempt, shard.spool)
+
+    def _load_parts(self, lease: Lease, attempt: str, spool: Spool) -> None:
+        for part in self._parts.list(lease.shard.shard_id, revision=lease.revision):
+            if part.attempt == attempt or all(image_id in spool for image_id in part.images):
+                continue
+            path = self._folder / f"{attempt}.fetched"
+            if self._parts.fetch(part, path):
+                with suppress(DamagedError):  # of a part that breaks off, the rest is drawn
+                    spool.load_part(path)
+            path.unlink(missing_ok=True)
 
 
 def shard_rows(

@@ -1,9 +1,10 @@
-"""Ends what would outlive a killed driver, from a process of its own.
+"""Ends what would outlive a killed driver or worker, from a process of its own.
 
 The kernel ends Ray's main processes together with the driver, but their agents hold on
-for another minute and the session folder stays. A killed driver can do nothing about it,
-so a small process waits on a pipe: an end of file without a farewell means that the
-driver is dead. Run as a script, this file needs nothing but the standard library.
+for another minute and the session folder stays; a killed worker leaves its spools. The
+killed can do nothing about it, so a small process waits on a pipe: an end of file without a
+farewell means that its writer is dead. Run as a script, this file needs nothing but the
+standard library.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 FAREWELL = "over"
 TRIES, PAUSE_S = 20, 0.1
+FAREWELL_S = 10.0  # nobody waits longer for a watcher that has nothing left to do
 
 
 @contextlib.contextmanager
@@ -53,7 +55,8 @@ def orphan_watch(folder: Path) -> Iterator[Callable[[Iterable[int]], None]]:
         tell(FAREWELL)
         with contextlib.suppress(OSError):
             pipe.close()
-        watcher.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            watcher.wait(FAREWELL_S)
 
 
 def wait_and_clear(lines: Iterable[str], folder: Path) -> None:

@@ -98,3 +98,18 @@ def _bytes(number: int) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number} bytes"
+
+
+def headline(prepared: Prepared) -> str:
+    """What is about to be drawn, and with which settings where a row says nothing."""
+    said, model = prepared.resolved.value, prepared.model
+    counts = f"{prepared.rows:,} rows, {prepared.images:,} images, {len(prepared.shards):,} shards"
+    defaults = ", ".join(
+        (
+            f"{said('defaults.num_inference_steps')} steps",
+            f"guidance {said('defaults.guidance_scale')}",
+            f"{said('defaults.scheduler')}",
+            f"seed {said('seed')}",
+        )
+    )
+    return f"{counts}; model {model.name} ({model.revision[:12]}), {defaults}"

@@ -245,6 +245,7 @@ def _render_spec(
         lanes=resolved.lanes(size_name(*size) for size in shape.sizes),
         cpu_threads=asked.value("render.cpu_threads"),
         speed=speed_switches(resolved),
+        strict_pixels=asked.value("render.strict_pixels"),
     )
 
 

@@ -8,6 +8,7 @@ environment variable, no signal handler. When its driver is killed, the kernel a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import logging
@@ -31,6 +32,7 @@ from sdbatch.errors import EngineError, JobError
 
 PREFIX = "sdbatch-ray-"
 LONGEST_BASE = 20  # Ray's socket names add 87 characters, the kernel takes 107
+SHUTDOWN_S, FORCED_S = 20.0, 5.0
 OBJECT_STORE_BYTES = 128 * 2**20  # leases and events only; Ray wants 75 MiB at least
 
 
@@ -58,6 +60,7 @@ def connection(
         undo.enter_context(_quiet())
         undo.enter_context(_environment(own_cluster=address is None))
         options: dict[str, Any] = {"address": address}
+        folder: Path | None = None
         if address is None:
             folder = undo.enter_context(own_folder(PREFIX, _short_base()))
             watch = undo.enter_context(orphan_watch(folder))
@@ -67,13 +70,32 @@ def connection(
                 "_skip_env_hook": True,  # workers use this interpreter as it is
                 "num_cpus": num_cpus,
                 "include_dashboard": dashboard,
+                "dashboard_host": "127.0.0.1",
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
-        undo.callback(ray.shutdown)
+        undo.callback(_shutdown, folder)
         _init(address, options)
-        if address is None:
+        if folder is not None:
             watch(_processes_of(folder))
         yield
+
+
+def _shutdown(folder: Path | None) -> None:
+    """Leave Ray, within bounds: it waits for minutes where its head no longer answers.
+
+    Args:
+        folder: Of a cluster of ours, which is ended by force then.
+    """
+    leaving = threading.Thread(target=ray.shutdown, name="leave-ray", daemon=True)
+    leaving.start()
+    leaving.join(SHUTDOWN_S)
+    if leaving.is_alive():
+        for pid in _processes_of(folder) if folder is not None else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        leaving.join(FORCED_S)
+    if leaving.is_alive():
+        atexit.unregister(ray._private.worker.shutdown)  # it would wait once more
 
 
 def _refuse_client(address: str | None) -> None:
@@ -131,7 +153,7 @@ def _environment(own_cluster: bool) -> Iterator[None]:
     """What a cluster of ours and its workers inherit; whatever Ray itself sets goes as well."""
     before = {name: os.environ[name] for name in _ray_variables()}
     if own_cluster:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_MODE"] = "token"  # whatever else: nobody but us gives it orders
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         _reread_token()

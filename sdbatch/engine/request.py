@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sdbatch.engine.choice import RunOptions
 from sdbatch.engine.prepare import Source
+from sdbatch.engine.run_terms import Limits
 from sdbatch.errors import InputError, JobError
 from sdbatch.job import Asked, nearest
 from sdbatch.manifest.freeze import as_table, prompts_table
@@ -30,11 +33,15 @@ FLAGS = {
     "seed": ("--seed", "seed"),
     "dtype": ("--dtype", "render.dtype"),
     "engine": ("--engine", "engine"),
-    "workers": ("--workers", "workers.max"),
     "shard_size": ("--shard-size", "shards.size"),
     "batch_size": ("--batch-size", "render.batch_size"),
     "compile": ("--compile", "render.compile"),
+    "strict_pixels": ("--strict-pixels", "render.strict_pixels"),
     "canary": ("--no-canary", "canary"),
+    "speculate": ("--no-speculate", "speculate"),
+    "single_driver": ("--single-driver", "single_driver"),
+    "allow_failed": ("--allow-failed", "failures.allow"),
+    "stop_after_failed": ("--stop-after-failed", "failures.stop_after"),
     "limit": ("--limit", "limit"),
 }
 """Option to (flag, job key)."""
@@ -43,6 +50,7 @@ OWN_FOLDER = "out"
 """Where pictures of `--prompt` go when no folder is named: below it, by their content."""
 
 _SIZE = re.compile(r"(\d+)[xX](\d+)")
+_WORKERS = re.compile(r"(?:([1-9]\d*):)?([1-9]\d*|auto)")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -76,6 +84,8 @@ def layers(manifest: object, out: object, options: Mapping[str, Any]) -> list[La
     if options.get("size"):
         width, height = size_of(options["size"])
         found.append(("--size", {"defaults.width": width, "defaults.height": height}))
+    if options.get("workers") is not None:
+        found.append(("--workers", workers_of(options["workers"])))
     if options.get("wait_for_workers"):
         seconds = seconds_of(options["wait_for_workers"], "--wait-for-workers")
         found.append(("--wait-for-workers", {"workers.wait_s": seconds}))
@@ -150,6 +160,23 @@ def seconds_of(text: str | float, flag: str) -> float:
     return float(match[1]) * _UNIT_S[match[2]]
 
 
+def workers_of(text: int | str) -> dict[str, Any]:
+    """Job keys of `8`, `2:8`, `2:auto` or `auto`.
+
+    Raises:
+        JobError: It is none of these.
+    """
+    if text == "auto":
+        return {"workers.max": "auto"}
+    match = _WORKERS.fullmatch(str(text).strip())
+    if not match:
+        raise JobError(f"--workers: {text!r}: write a whole number from 1, MIN:MAX or auto")
+    most = "auto" if match[2] == "auto" else int(match[2])
+    if match[1] and most != "auto" and int(match[1]) > int(most):
+        raise JobError(f"--workers: {text}: the minimum is above the maximum")
+    return {**({"workers.min": int(match[1])} if match[1] else {}), "workers.max": most}
+
+
 def size_of(text: str) -> tuple[int, int]:
     """(width, height) of `512x768`.
 
@@ -160,6 +187,35 @@ def size_of(text: str) -> tuple[int, int]:
     if not match:
         raise JobError(f"--size: {text!r} is no size, write width x height such as 512x768")
     return int(match[1]), int(match[2])
+
+
+def run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:
+    """How a call runs: keys of the job, and what is said in the call alone.
+
+    Raises:
+        JobError: A time is malformed.
+    """
+    workers = asked.value("workers.max")
+    return RunOptions(
+        engine=asked.value("engine"),
+        address=options.get("address"),
+        workers=None if workers == "auto" else workers,
+        wait_s=asked.value("workers.wait_s"),
+        dashboard=options.get("dashboard", False),
+        canary=asked.value("canary"),
+        single_driver=asked.value("single_driver"),
+        limits=_limits(asked, options),
+    )
+
+
+def _limits(asked: Asked, options: Mapping[str, Any]) -> Limits:
+    stop_after, drain = options.get("stop_after"), options.get("drain")
+    limits = Limits(
+        min_workers=asked.value("workers.min"),
+        speculate=asked.value("speculate"),
+        stop_after_s=None if stop_after is None else seconds_of(stop_after, "--stop-after"),
+    )
+    return limits if drain is None else replace(limits, drain_s=seconds_of(drain, "--drain"))
 
 
 def _set_layers(settings: Sequence[str] | Mapping[str, Any]) -> Iterator[Layer]:

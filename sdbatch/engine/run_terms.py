@@ -1,7 +1,8 @@
-"""What a run is held to, what it came to, and two events that only engines see.
+"""What a run is held to, what it came to, and three events that only engines see.
 
 `events.py` holds what workers say; a worker cannot say that its node is about to leave,
-nor whether its failure to load concerns all others as well. Plain data, no decisions.
+that there is room for others, nor whether its failure to load concerns them as well.
+Plain data, no decisions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,37 @@ class WorkerLeaving:
     worker: str
 
 
-EngineEvent = Event | WorkerRefused | WorkerLeaving
+@dataclass(frozen=True, slots=True)
+class RoomChanged:
+    """Nodes came or went: this many workers have room now, those that are up included.
+
+    A crew says so only where the caller left the number of workers to it (`auto`); else
+    workers beyond the room are started all the same and wait: an autoscaler sees them.
+    """
+
+    workers: int
+
+
+EngineEvent = Event | WorkerRefused | WorkerLeaving | RoomChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run ends early, and what it may do at its tail.
+
+    Attributes:
+        min_workers: With fewer than these up for `wait_s` the run ends.
+        speculate: Whether an idle worker joins another in its shard when nothing waits.
+        stop_after_s: Wall time after which the run drains; None for no limit.
+        drain_s: Longest time that a drain may take.
+        outage_s: Longest time of a store that fails before the run ends.
+    """
+
+    min_workers: int = 1
+    speculate: bool = True
+    stop_after_s: float | None = None
+    drain_s: float = 120.0
+    outage_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +66,13 @@ class RunTerms:
     """What a run is held to; the counts are those before it began.
 
     Attributes:
-        workers: Workers wanted.
+        workers: Workers to have at most.
         waits_for: What a worker needs before it can start, for people: `GPUs`, `workers`.
-        wait_s: Longest time without any worker.
+        wait_s: Longest time with fewer workers than `limits.min_workers`.
         retries: Further attempts at a shard after an error.
         stop_after: Failed pictures of this run that end it; None for no limit.
         pulse_s: How often workers report.
+        ends_at: When `limits.stop_after_s` is over, on the state's clock.
     """
 
     workers: int
@@ -54,6 +86,8 @@ class RunTerms:
     failed_done: int
     shards: int
     shards_done: int
+    limits: Limits = field(default_factory=Limits)
+    ends_at: float = float("inf")
 
 
 @dataclass(slots=True)

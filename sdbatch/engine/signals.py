@@ -1,10 +1,13 @@
-"""SIGINT and SIGTERM as a wish to end in order; the second one ends at once."""
+"""SIGINT and SIGTERM as a wish to end in order; the second one ends at once.
+
+At once means: without a word to workers or store. That is safe, for only commit records
+count, and it says by its exit code (75) that the same command resumes.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +16,8 @@ from typing import Any
 
 from sdbatch.engine.driver_loop import Stop
 
-SHOW_CURSOR = "\x1b[?25h"
+SHOW_CURSOR = b"\x1b[?25h"
+STDERR, STOPPED = 2, 75
 
 
 @contextmanager
@@ -32,12 +36,10 @@ def stop_on_signals(stop: Stop, note: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         if stop.is_set():
-            if sys.stderr.isatty():
-                sys.stderr.write(SHOW_CURSOR)  # a progress bar hides it, and is not asked again
-                sys.stderr.flush()
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
+            # Raw writes: this very signal may have interrupted one that holds a lock.
+            if os.isatty(STDERR):
+                os.write(STDERR, SHOW_CURSOR)  # a progress bar hides it, and is not asked again
+            os._exit(STOPPED)
         stop.request(f"{name} received")
         note(f"{name}: finishing what is in flight; once more ends at once")
 

@@ -5,21 +5,24 @@ time arrives with each call, chance through the generator given. So the hard cas
 worker dies while it commits, a row kills every process that touches it, a signal in
 mid-run) are ordinary unit tests. An engine performs the commands and reports events.
 
-`shard_queue.py` keeps the shards, `worker_pool.py` the workers; here they meet.
+`shard_queue.py` keeps the shards, `worker_pool.py` the workers, `outage.py` what is known
+of the store; `leasing.py` brings them together. Here events are told to them, and it is
+decided when the run ends.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sdbatch.engine.events import (
-    Assign,
+    Abandon,
     Command,
     Drain,
     Finish,
     FirstPictures,
     Kill,
+    Lease,
     LeaseReturned,
     Progress,
     Pulse,
@@ -30,16 +33,31 @@ from sdbatch.engine.events import (
     WorkerDied,
     WorkerReady,
 )
-from sdbatch.engine.run_terms import EngineEvent, RunTerms, Tally, WorkerLeaving, WorkerRefused
+from sdbatch.engine.leasing import Leasing
+from sdbatch.engine.outage import Outage
+from sdbatch.engine.run_limits import (
+    DONE,
+    ENGINE,
+    STOPPED,
+    STORAGE,
+    out_of_patience,
+    out_of_time,
+    out_of_workers,
+)
+from sdbatch.engine.run_terms import (
+    EngineEvent,
+    RoomChanged,
+    RunTerms,
+    Tally,
+    WorkerLeaving,
+    WorkerRefused,
+)
 from sdbatch.engine.shard_queue import ShardQueue
-from sdbatch.engine.worker_pool import Phase, WorkerPool, WorkerView, duration
+from sdbatch.engine.worker_pool import Phase, WorkerPool, WorkerView
+from sdbatch.errors import LocalDiskError
 from sdbatch.records import Shard
 
-MAX_LEASES = 2
-MAX_INIT_FAILURES = 3
-MAX_BARREN_DEATHS = 6  # the ladder of care needs five to get past a row that kills
-DRAIN_S = 120.0
-DONE, ROWS_FAILED, ENGINE, STOPPED = 0, 4, 5, 75
+DISK_FULL = LocalDiskError.__name__
 
 
 class EngineState:
@@ -49,20 +67,28 @@ class EngineState:
         shards: Open shards in the order in which they should be leased.
         rng: Source of the jitter in back-offs.
         now: Seconds on the clock that all later calls use.
+        revisions: Of the records to be created, by shard; 0 for those not named.
     """
 
     def __init__(
-        self, shards: Iterable[Shard], terms: RunTerms, rng: random.Random, now: float
+        self,
+        shards: Iterable[Shard],
+        terms: RunTerms,
+        rng: random.Random,
+        now: float,
+        revisions: Mapping[int, int] | None = None,
     ) -> None:
         self._terms = terms
-        self._queue = ShardQueue(shards, terms.retries)
-        wanted = max(1, min(terms.workers, self._queue.num_open))
-        self._pool = WorkerPool(wanted, terms.wait_s, rng, now)
+        self._queue = ShardQueue(shards, terms.retries, revisions)
+        self._most_useful = max(1, self._queue.num_open)
+        least = terms.limits.min_workers
+        self._pool = WorkerPool(self._wanted(terms.workers), least, terms.wait_s, rng, now)
+        self._outage = Outage(terms.limits.outage_s, rng, now)
+        self._leasing = Leasing(self._queue, self._pool, self._outage, terms)
         self._ending: Finish | None = None
         self._deadline = float("inf")
         self._over = False
         self._last_trouble = ""
-        self._shard_seconds: float | None = None
         self.tally = Tally()
 
     # -- in: events and time; out: commands -------------------------------------------
@@ -73,14 +99,14 @@ class EngineState:
             return []
         commands: list[Command] = []
         match event:
-            case WorkerReady():
-                commands = self._ready(event, now)
             case Pulse():
                 return self._pulse(event, now)  # the most frequent event touches one worker
             case FirstPictures():
                 return []  # the canary reads them, and may ask for a stop
+            case WorkerReady():
+                commands = self._ready(event, now)
             case ShardDone():
-                self._done(event, now)
+                commands = self._done(event, now)
             case ShardFailed():
                 commands = self._failed(event, now)
             case LeaseReturned():
@@ -91,6 +117,8 @@ class EngineState:
                 self._end(event.error.exit_code, str(event.error), now, at_once=True)
             case WorkerLeaving():
                 commands = self._leaving(event)
+            case RoomChanged():
+                self._pool.wanted = self._wanted(event.workers)
             case StopRequested():
                 commands = self._end(STOPPED, event.reason, now)
         return commands + self._decide(now)
@@ -104,18 +132,25 @@ class EngineState:
             commands.append(Kill(name, reason))
             self._lose(name, now, blame=True, trouble=f"{name} was {reason}")
         self._queue.wake(now)
-        if self._pool.overdue(now) and self._ending is None:
-            why = self._last_trouble or f"still waiting for {self._terms.waits_for}"
-            line = f"no worker came up within {duration(self._terms.wait_s)}: {why}"
-            self._end(ENGINE, line, now, at_once=True)
-        return commands + self._decide(now)
+        self._look(now)
+        over = out_of_time(self._terms, now)
+        few = out_of_workers(self._terms, self._pool, self._last_trouble, now)
+        if over is not None:
+            commands += self._end(over.exit_code, over.reason, now)
+        elif few is not None:
+            nobody = not self._pool.num_up
+            commands += self._end(few.exit_code, few.reason, now, at_once=nobody)
+        commands += self._decide(now)
+        if self._ending is None and not self._over:
+            commands += self._leasing.speculate(now) + self._release_unneeded(now)
+        return commands
 
     # -- for people -------------------------------------------------------------------
 
-    def progress(self) -> Progress:
+    def progress(self, now: float) -> Progress:
         """Where the run stands."""
-        views = self._pool.views.values()
-        terms, tally = self._terms, self.tally
+        terms, tally, pool = self._terms, self.tally, self._pool
+        all_s, gpu_s = self.worker_seconds(now)
         return Progress(
             images=terms.images,
             done=terms.images_done + tally.success + tally.failed + tally.filtered,
@@ -123,71 +158,124 @@ class EngineState:
             failed=terms.failed_done + tally.failed,
             shards=terms.shards,
             shards_done=terms.shards_done + tally.shards,
-            workers_up=sum(view.phase is not Phase.STARTING for view in views),
-            workers_wanted=self._pool.wanted,
-            in_flight=sum(view.in_flight for view in views),
+            workers_up=pool.num_up,
+            workers_wanted=pool.wanted,
+            in_flight=sum(view.in_flight for view in pool.views.values()),
+            workers_starting=pool.count(Phase.STARTING),
+            worker_hours=round(all_s / 3600, 4),
+            gpu_hours=round(gpu_s / 3600, 4),
+            paused=f"the store fails: {self._outage.message}" if self._outage.on else "",
         )
 
+    def worker_seconds(self, now: float) -> tuple[float, float]:
+        """Seconds that workers were up or loading, and those of them on a GPU."""
+        spent = self._pool.worker_seconds(now)
+        return sum(spent.values()), sum(s for device, s in spent.items() if device != "cpu")
+
     def waiting_line(self, now: float) -> str | None:
-        """A line every 30 s while no worker is up; None when none is due."""
+        """A line every 30 s while workers are missing or the store fails; else None."""
         if self._over or self._ending is not None:
             return None
-        return self._pool.waiting_line(self._terms.waits_for, now)
+        self._look(now)
+        return self._outage.line(now) or self._pool.waiting_line(self._terms.waits_for, now)
 
     # -- events -----------------------------------------------------------------------
 
     def _ready(self, event: WorkerReady, now: float) -> list[Command]:
         if event.worker not in self._pool.views:
             return []
-        self._pool.came_up(event.worker, now)
+        self._pool.came_up(event, now)
         phases = self.tally.phase_seconds
         phases["load"] = phases.get("load", 0.0) + event.load_seconds
-        up = len(self._pool.views) - self._pool.count(Phase.STARTING)
-        self.tally.most_workers = max(self.tally.most_workers, up)
+        self.tally.most_workers = max(self.tally.most_workers, self._pool.num_up)
         if self._ending is not None:
             self._pool.views[event.worker].phase = Phase.DRAINING
-            return [Drain(event.worker)]
+            return [Drain(event.worker, max(self._deadline - now, 0.0))]
         return []
 
     def _pulse(self, event: Pulse, now: float) -> list[Command]:
         view = self._pool.views.get(event.worker)
         if view is None:
             return []
-        self._pool.heard(view, event, now)
+        self._leasing.heard(view, event, now)
+        stored = self._pool.heard(view, event, now)
         for shard_id in view.leases:
             if shard_id in event.finished:
                 self._queue.note_finished(shard_id, event.finished[shard_id])
-        return [] if self._ending is not None else self._assign([view], now)
+        if stored and (commands := self._store_works(now)):
+            return commands + self._decide(now)
+        return [] if self._ending is not None else self._leasing.assign([view], now)
 
-    def _done(self, event: ShardDone, now: float) -> None:
-        view, lease_began = self._release(event.worker, event.shard_id, now)
+    def _done(self, event: ShardDone, now: float) -> list[Command]:
+        view = self._pool.views.get(event.worker)
         if view is not None:
-            self._shard_seconds = now - lease_began
+            lease_began = view.leased_at
+            self._pool.credit(view, event.shard_id, now)
+            if view.drop(event.shard_id, now) is not None:
+                self._leasing.shard_took(now - lease_began)
             self._pool.barren_deaths = 0
+            self._pool.disks_full = 0
+        commands = self._store_works(now)
         if self._queue.close(event.shard_id) is None:
-            return  # closed by another attempt: count it once
+            return commands  # closed by another attempt: count it once
         self.tally.add(event)
-
-    def _failed(self, event: ShardFailed, now: float) -> list[Command]:
-        view, lease_began = self._release(event.worker, event.shard_id, now)
-        if view is None:
-            return []
-        self._last_trouble = event.message
-        self.tally.lost_s += now - lease_began
-        commands: list[Command] = []
-        again = self._queue.put_back_failed(event.shard_id, now) and event.retryable
-        if not again and self._ending is None:
-            where = f"shard {event.shard_id:05d}: " if event.shard_id >= 0 else ""
-            commands += self._end(event.exit_code or ENGINE, f"{where}{event.message}", now)
-        if event.worker_unfit:
-            commands.append(Kill(event.worker, event.message))
-            self._lose(event.worker, now, blame=False, trouble=event.message)
+        for other in self._pool.views.values():
+            if other.drop(event.shard_id, now) is not None:
+                commands.append(Abandon(other.name, event.shard_id))
         return commands
 
+    def _failed(self, event: ShardFailed, now: float) -> list[Command]:
+        view = self._pool.views.get(event.worker)
+        if view is None:
+            return []
+        began = view.leased_at
+        lease = view.drop(event.shard_id, now)
+        self._last_trouble = event.message
+        commands: list[Command] = []
+        if lease is not None:
+            self.tally.lost_s += now - began
+            commands = self._failed_lease(event, lease, now)
+        elif event.shard_id < 0 and not event.retryable:
+            commands = self._end(event.exit_code or ENGINE, event.message, now)
+        if event.worker_unfit:
+            commands.append(Kill(event.worker, event.message))
+            self._take_back(self._pool.forget(event.worker, now), now, blame=False)
+            if event.error_type != DISK_FULL:  # those are counted by themselves
+                self._pool.back_off_after_death(now)
+        return commands
+
+    def _failed_lease(self, event: ShardFailed, lease: Lease, now: float) -> list[Command]:
+        """Whose fault was it: the shard's, one disk's or the store's?"""
+        shard_id = event.shard_id
+        if event.error_type == DISK_FULL:
+            self._outage.gone(event.worker, shard_id, now)
+            self._leasing.put_back(shard_id)  # for a worker on another disk, if there is one
+            self._pool.disks_full += 1
+            others = self._pool.count(Phase.UP) - 1
+            again = others > 0 and self._pool.disks_full < 2 * self.tally.most_workers
+        elif event.retryable and event.exit_code == STORAGE:
+            self._outage.failed(event.worker, shard_id, event.message, now)
+            self._leasing.put_back(shard_id)
+            again = self._queue.bear(shard_id)
+            if self._outage.hopeless(now):
+                return self._end(STORAGE, self._outage.reason(now), now)
+        elif lease.reverse and event.retryable:
+            self._leasing.put_back(shard_id)  # a helper's failure leaves the shard as it was
+            again = True
+        else:
+            self._outage.gone(event.worker, shard_id, now)
+            self._leasing.put_back(shard_id)
+            again = self._queue.blame(shard_id, now) and event.retryable
+        if again:
+            return []
+        where = "" if event.error_type == DISK_FULL else f"shard {shard_id:05d}: "
+        return self._end(event.exit_code or ENGINE, f"{where}{event.message}", now)
+
     def _returned(self, event: LeaseReturned, now: float) -> None:
-        view, _ = self._release(event.worker, event.shard_id, now)
-        if view is not None:
-            self._queue.put_back(event.shard_id)
+        view = self._pool.views.get(event.worker)
+        if view is not None and view.drop(event.shard_id, now) is not None:
+            self._leasing.put_back(event.shard_id)
+            self._outage.gone(event.worker, event.shard_id, now)
 
     def _died(self, event: WorkerDied, now: float) -> None:
         if event.worker not in self._pool.views:
@@ -201,7 +289,7 @@ class EngineState:
         self._last_trouble = event.message
         self._pool.forget(event.worker, now)
         self._pool.back_off_after_init(now)
-        if self._pool.init_failures >= MAX_INIT_FAILURES and not self._pool.ever_up:
+        if self._pool.failing_to_start and not self._pool.count(Phase.STARTING):
             line = f"workers fail to start, {self._pool.init_failures} in a row: {event.message}"
             self._end(event.exit_code, line, now, at_once=True)
 
@@ -212,14 +300,12 @@ class EngineState:
         view.phase = Phase.DRAINING
         return [Drain(event.worker)]
 
-    def _release(self, worker: str, shard_id: int, now: float) -> tuple[WorkerView | None, float]:
-        """Take a lease from a worker; (None, _) when it is not ours to listen to any more."""
-        view = self._pool.views.get(worker)
-        if view is None:
-            return None, now
-        lease_began = view.leased_at
-        view.drop(shard_id, now)
-        return view, lease_began
+    def _store_works(self, now: float) -> list[Command]:
+        """A commit or a part stands: an outage is over, and perhaps was one shard's fault."""
+        shard_id = self._outage.worked(now)
+        if shard_id is None or self._queue.blame(shard_id, now):
+            return []
+        return self._end(STORAGE, f"shard {shard_id:05d}: {self._outage.message}", now)
 
     def _lose(self, worker: str, now: float, blame: bool, trouble: str) -> None:
         """A worker died: its leases wait again, a replacement follows after a pause."""
@@ -229,11 +315,11 @@ class EngineState:
         self._pool.back_off_after_death(now)
 
     def _take_back(self, view: WorkerView, now: float, blame: bool) -> None:
-        for lease in view.leases.values():
+        for shard_id, lease in view.leases.items():
+            self._outage.gone(view.name, shard_id, now)
             if blame:
-                self._queue.put_back_dead(lease)
-            else:
-                self._queue.put_back(lease.shard.shard_id)
+                self._queue.accuse(lease)
+            self._leasing.put_back(shard_id)
         if view.leases:
             self.tally.lost_s += now - view.leased_at
         if view.leases or view.phase is not Phase.DRAINING:  # else it left in order
@@ -241,74 +327,52 @@ class EngineState:
 
     # -- decisions --------------------------------------------------------------------
 
+    def _wanted(self, room: int) -> int:
+        """Workers to have: as many as there is room for, no fewer than asked, none in vain."""
+        return max(1, min(max(room, self._terms.limits.min_workers), self._most_useful))
+
+    def _look(self, now: float) -> None:
+        self._pool.look(self._queue.num_unleased, self._queue.num_open, now)
+
     def _end(self, exit_code: int, reason: str, now: float, at_once: bool = False) -> list[Command]:
         """Begin the end: drain who works, then finish."""
         if self._ending is not None:
             return []
         self._ending = Finish(exit_code, reason)
-        self._deadline = now if at_once else now + DRAIN_S
+        self._deadline = now if at_once else now + self._terms.limits.drain_s
         up = [view for view in self._pool.views.values() if view.phase is Phase.UP]
         for view in up:
             view.phase = Phase.DRAINING
-        return [Drain(view.name) for view in up]
+        return [Drain(view.name, self._deadline - now) for view in up]
 
     def _decide(self, now: float) -> list[Command]:
         if not self._queue.num_open:
             return self._finish(Finish(DONE, ""))
         commands: list[Command] = []
-        if self._ending is None:
-            commands += self._check_limits(now)
+        over = out_of_patience(self._terms, self.tally, self._pool, self._last_trouble)
+        if over is not None:
+            commands += self._end(over.exit_code, over.reason, now)
         if self._ending is not None:
             busy = any(view.leases for view in self._pool.views.values())
-            over = not busy or now >= self._deadline
-            return commands + (self._finish(self._ending) if over else [])
+            if busy and now < self._deadline:
+                return commands
+            return commands + self._finish(self._ending)
         starts = self._pool.start(self._queue.num_unleased, now)
         commands += [StartWorker(name) for name in starts]
-        return commands + self._assign(self._pool.views.values(), now)
+        return commands + self._leasing.assign(self._pool.views.values(), now)
 
     def _finish(self, finish: Finish) -> list[Command]:
         self._over = True
         return [finish]
 
-    def _check_limits(self, now: float) -> list[Command]:
-        limit, failed = self._terms.stop_after, self.tally.failed
-        if limit is not None and failed >= max(limit, 1):
-            return self._end(ROWS_FAILED, f"{failed} pictures failed, the limit is {limit}", now)
-        deaths = self._pool.barren_deaths
-        if deaths >= MAX_BARREN_DEATHS:
-            line = f"{deaths} workers died in a row and no picture was finished: "
-            return self._end(ENGINE, line + (self._last_trouble or "no reason given"), now)
-        return []
-
-    def _assign(self, views: Iterable[WorkerView], now: float) -> list[Command]:
-        """Work for the idle first; then second leases, as far as they starve nobody."""
+    def _release_unneeded(self, now: float) -> list[Command]:
+        """Give GPUs back at the tail."""
         commands: list[Command] = []
-        up = [view for view in views if view.phase is Phase.UP]
-        workers = self._pool.count(Phase.STARTING) + self._pool.count(Phase.UP)
-        for rank in range(MAX_LEASES):
-            for view in up:
-                if len(view.leases) != rank or not self._queue.num_waiting:
-                    continue
-                if rank and not self._may_hold_two(view, workers):
-                    continue
-                lease = self._queue.take(idle=not rank)
-                if lease is not None:
-                    view.take(lease, now)
-                    commands.append(Assign(view.name, lease))
+        for view in self._pool.unneeded(self._queue.num_unleased, self._queue.num_open, now):
+            if view.phase is Phase.STARTING:
+                self._pool.forget(view.name, now)
+                commands.append(Kill(view.name, ""))
+            else:
+                view.phase = Phase.DRAINING
+                commands.append(Drain(view.name))
         return commands
-
-    def _may_hold_two(self, view: WorkerView, workers: int) -> bool:
-        """Whether a second lease keeps lanes full without leaving another worker idle.
-
-        With plenty waiting, always. Near the end a lease that lies unopened on one worker
-        is missed by the next idle one, so a worker gets it only when its first shard has
-        no picture left to begin. Shards shorter than a few pulses end before a pulse can
-        say so; then it is enough that every other worker could still be given one.
-        """
-        if any(lease.care for lease in view.leases.values()):
-            return False
-        waiting = self._queue.num_waiting
-        if waiting > 2 * workers or view.runs_dry():
-            return True
-        short = self._shard_seconds is not None and self._shard_seconds < 4 * self._terms.pulse_s
-        return short and waiting >= workers

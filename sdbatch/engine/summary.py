@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdbatch.records import ShardResult
 
-PHASES = ("load", "text_encode", "denoise", "decode", "image_encode", "write")
+PHASES = ("load", "solvers", "text_encode", "denoise", "decode", "image_encode", "write")
 FULL, UNFINISHED, ROWS_FAILED = 0, 75, 4
 
 
@@ -27,6 +27,8 @@ class Summary:
         occupancy: Real lanes over all lanes of all passes.
         phase_seconds: Sum over workers; phases overlap.
         reason: Why the run ended early; empty otherwise.
+        worker_hours: Hours that workers were up or loading in this call, all together.
+        gpu_hours: Of these, those on a GPU.
     """
 
     output: str
@@ -47,6 +49,8 @@ class Summary:
     exit_code: int
     reason: str = ""
     preview: str = ""
+    worker_hours: float = 0.0
+    gpu_hours: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `--json` prints them."""
@@ -99,6 +103,17 @@ def tolerance(text: str | None, images: int) -> int | None:
     if text.endswith("%"):
         return int(float(text[:-1]) * images / 100)
     return int(float(text))
+
+
+def allowed_failures(job: Mapping[str, Any]) -> int:
+    """Failed pictures that a plan (`job.json`) lets pass: as settled, or else as asked for."""
+    for settings in (job["resolved"], job.get("asked", {})):
+        if "failures.allow" in settings:
+            return tolerance(str(settings["failures.allow"]), job["images"]) or 0
+        nested = settings.get("failures")
+        if isinstance(nested, Mapping) and "allow" in nested:
+            return tolerance(str(nested["allow"]), job["images"]) or 0
+    return 0
 
 
 def exit_code_of(finished: bool, failed: int, allowed: int) -> int:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sdbatch.credentials import redact
 from sdbatch.errors import ManifestError, StorageError
 from sdbatch.records import ManifestFile, ManifestRef
+from sdbatch.remote import file_system
 
 TAIL_BYTES = 65536
 """Read from the end at first: holds nearly every footer, so one request does."""
@@ -49,7 +50,7 @@ def open_manifest(url: str, storage: Storage = None) -> Manifest:
 
     Args:
         url: A path or fsspec URL of a Parquet file, a folder of them, or a glob.
-        storage: fsspec options of the URL's file system.
+        storage: fsspec options of the URL's file system, secrets as `env:NAME`.
 
     Raises:
         ManifestError: Nothing is there, it is not Parquet, it has no rows, or its files
@@ -101,6 +102,26 @@ def read_rows(
     return pa.concat_tables([piece.select(names) for piece in pieces]).replace_schema_metadata()
 
 
+def demand_unchanged(
+    ref: ManifestRef, windows: Collection[tuple[int, int]], storage: Storage = None
+) -> None:
+    """Pass when every file with a row in one of these windows is as the plan found it.
+
+    Only footers are read, so a long manifest is as quick as a short one.
+
+    Raises:
+        ManifestError: A file is gone, damaged, or not the one the plan was made from.
+        StorageError: The store cannot be reached.
+    """
+    start = 0
+    for file in ref.files:
+        end = start + file.num_rows
+        if any(first < end and start < last for first, last in windows):
+            with _readable(ref.name), _checked(file, ref.name, storage):
+                pass
+        start = end
+
+
 def iter_tables(
     ref: ManifestRef,
     columns: Sequence[str] | None = None,
@@ -145,14 +166,14 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return redact(" ".join(str(error).split()))
 
 
 def _expand(url: str, storage: Storage) -> list[str]:
     """URLs of the files a name stands for, sorted; local ones as absolute paths."""
     if "::" in url:
         raise ManifestError(url, -1, "", "", "chained URLs are not read, name the file itself")
-    fs, path = fsspec.url_to_fs(url, **dict(storage or {}))
+    fs, path = file_system(url, storage, shared=True)
     if any(sign in path for sign in "*?[") and not fs.exists(path):
         found = [name for name in fs.glob(path) if fs.isfile(name)]
     elif fs.isdir(path):
@@ -177,7 +198,7 @@ def _opened(url: str, storage: Storage) -> Iterator[tuple[pa.NativeFile, int, st
         with pa.OSFile(url) as source:
             yield source, source.size(), ""
         return
-    fs, path = fsspec.url_to_fs(url, **dict(storage or {}))
+    fs, path = file_system(url, storage, shared=True)
     info = fs.info(path)
     tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
     with fs.open(path, "rb") as raw, pa.PythonFile(raw, mode="r") as source:

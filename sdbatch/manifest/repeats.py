@@ -2,15 +2,16 @@
 
 Sixteen bytes of hash and eight of row number go to one of 64 temporary files, chosen by
 the hash; equal rows meet in one file, and only one file is in memory at a time. That holds
-for a hundred million rows, where a set of ids would not.
+for a hundred million rows, where a set of ids would not. The files have no name, so that
+even a killed process leaves none behind.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Repeats:
     """Collects a digest per row, then says which rows repeat an earlier one."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sdbatch-rows-")
+        self._files: dict[int, IO[bytes]] = {}
 
     def __enter__(self) -> Repeats:
         return self
@@ -36,13 +37,15 @@ class Repeats:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._folder.cleanup()
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def add(self, digests: list[bytes], rows: NDArray[np.int64]) -> None:
         """Take in digests and their row numbers; call it in row order.
 
         Raises:
-            StorageError: The temporary folder is full.
+            StorageError: The folder for temporary files is full.
         """
         words = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
         entries = np.empty(len(digests), dtype=_ENTRY)
@@ -54,11 +57,10 @@ class Repeats:
         try:
             for part, chunk in enumerate(np.split(entries[order], ends[:-1])):
                 if len(chunk):
-                    with open(self._file(part), "ab") as file:
-                        file.write(chunk.tobytes())
+                    _write_all(self._file(part), chunk.tobytes())
         except OSError as error:
             raise StorageError(
-                f"{self._folder.name}: {error.strerror}, make room there or set TMPDIR"
+                f"{tempfile.gettempdir()}: {error.strerror}, make room there or set TMPDIR"
             ) from error
 
     def found(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
@@ -66,12 +68,21 @@ class Repeats:
 
         One triple of arrays per partition; over all partitions rows come in no order.
         """
-        for part in range(PARTITIONS):
-            if self._file(part).exists():
-                yield _repeated(np.fromfile(self._file(part), dtype=_ENTRY))
+        for _, file in sorted(self._files.items()):
+            file.seek(0)
+            yield _repeated(np.frombuffer(file.read(), dtype=_ENTRY))
 
-    def _file(self, part: int) -> Path:
-        return Path(self._folder.name, f"{part:02d}")
+    def _file(self, part: int) -> IO[bytes]:
+        if part not in self._files:
+            # Unbuffered: what a full disk refuses is refused here, not when the file is closed.
+            self._files[part] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # see __exit__
+        return self._files[part]
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # an unbuffered file may take less than it is given
+        view = view[file.write(view) :]
 
 
 def _repeated(

@@ -11,7 +11,9 @@ import hashlib
 
 from sdbatch.manifest.content import content_hash
 
-__all__ = ["BY_CONTENT", "BY_ID", "BY_POSITION", "content_hash", "derived_seed", "seed_of"]
+__all__ = [
+    "BY_CONTENT", "BY_ID", "BY_POSITION", "content_hash", "derived_seed", "reseeded", "seed_of",
+]  # fmt: skip
 
 SEED_BYTES = 4
 """Derived seeds stay below 2**32: every tool that shows a seed can take it back."""
@@ -38,3 +40,18 @@ def derived_seed(job_seed: int, kind: str, identity: str, occurrence: int, image
 def seed_of(stated: int, image_index: int) -> int:
     """The seed of picture `image_index` of a row that states its seed."""
     return stated + image_index
+
+
+def reseeded(seed: int, reseed: int) -> int:
+    """Another seed for a picture whose own led nowhere, below 2**32.
+
+    Big-endian, BLAKE2b of 4 bytes (person `sdbatch.reseed`) over both numbers in decimal with
+    a line feed between: it follows from the planned seed, so asking twice gives one picture.
+
+    Args:
+        seed: The one that the plan gives it.
+        reseed: Which of the other seeds; the number that `retry --reseed` was given.
+    """
+    words = f"{seed}\n{reseed}".encode()
+    digest = hashlib.blake2b(words, digest_size=SEED_BYTES, person=b"sdbatch.reseed")
+    return int.from_bytes(digest.digest(), "big")

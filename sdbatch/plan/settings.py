@@ -31,8 +31,10 @@ PLAIN = (
     *("output", "seed", "limit", "image.format", "image.png_level", "image.png_strategy"),
     *("render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
     *("render.channels_last", "render.fuse_qkv", "render.attention", "render.tf32"),
-    *("shards.size", "workers.max", "workers.wait_s", "engine", "checkpoint_every_s", "retries"),
-    *("failures.allow", "failures.stop_after", "canary"),
+    *("render.lossy", "render.strict_pixels"),
+    *("shards.size", "workers.min", "workers.max", "workers.wait_s", "engine"),
+    *("checkpoint_every_s", "retries", "failures.allow", "failures.stop_after", "canary"),
+    *("speculate", "single_driver"),
 )
 """Job keys taken over as they are. `storage` is left out: it may hold credentials."""
 ROW_SETTINGS = tuple(RowDefaults.__dataclass_fields__)

@@ -123,7 +123,7 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pass:
+class Pass:
     """Index tensors of one pass, kept while the same lanes run again.
 
     Attributes:
@@ -156,10 +156,21 @@ class Lanes:
 
     Slot s holds one row; its lanes are 2s (unconditional) and 2s + 1 (conditional). One
     slot more than can be filled is the padding. All tensors are made once.
+
+    Args:
+        num_lanes: L.
+        size: Latent cells `(h, w)`.
+        embeds: Shape of a prompt's embeddings.
+        in_flight: Lanes that rows in flight may take; L by default.
     """
 
     def __init__(
-        self, model: NoiseModel, num_lanes: int, size: tuple[int, int], embeds: tuple[int, ...]
+        self,
+        model: NoiseModel,
+        num_lanes: int,
+        size: tuple[int, int],
+        embeds: tuple[int, ...],
+        in_flight: int | None = None,
     ) -> None:
         self.num_lanes, self.size = num_lanes, size
         self.busy_lanes = 0
@@ -167,7 +178,8 @@ class Lanes:
         self.real_lanes = 0
         """Lanes of the last pass that were not padding."""
         self._model = model
-        slots, shape, device = num_lanes + 1, (model.channels, *size), model.device
+        self._in_flight = in_flight or num_lanes
+        slots, shape, device = self._in_flight + 1, (model.channels, *size), model.device
         ring = (slots, 2 * MAX_HISTORY, *shape)
         self._history = torch.zeros(ring, device=device)
         self._outputs = torch.zeros(2 * slots, *shape, device=device)
@@ -176,14 +188,14 @@ class Lanes:
         self._guidance = torch.zeros(slots, 1, 1, 1, device=device)
         self._guided = torch.zeros(slots, 1, 1, 1, dtype=torch.bool, device=device)
         self._steps = torch.zeros(slots, dtype=torch.long, device=device)
-        self._slots: list[_Slot | None] = [None] * num_lanes
+        self._slots: list[_Slot | None] = [None] * self._in_flight
         self._queue: deque[int] = deque()
-        self._pass: _Pass | None = None
+        self._pass: Pass | None = None
 
     @property
     def free(self) -> bool:
-        """Whether another row may enter: not every lane of a pass is spoken for."""
-        return self.busy_lanes < self.num_lanes
+        """Whether another row may enter: not every lane in flight is spoken for."""
+        return self.busy_lanes < self._in_flight
 
     @property
     def rows(self) -> int:
@@ -229,7 +241,16 @@ class Lanes:
         slot = self._slots[index]
         if slot is not None:
             slot.waiting = slot.item.num_lanes
-            self._queue.extend(range(2 * index + 2 - slot.waiting, 2 * index + 2))
+            lanes = range(2 * index + 2 - slot.waiting, 2 * index + 2)
+            self._queue_of(slot.step).extend(lanes)
+
+    def _queue_of(self, step: int) -> deque[int]:  # noqa: ARG002  # subclasses ask
+        """Where lanes wait for their model call in this step of their row."""
+        return self._queue
+
+    def _next_queue(self) -> deque[int]:
+        """The queue that the next pass serves."""
+        return self._queue
 
     def run_pass(self) -> list[Denoised]:
         """One call of the model with L lanes; gives the rows that took their last step."""
@@ -238,14 +259,18 @@ class Lanes:
             rows = self._tables[run.slots, self._steps[run.slots]]
             latents = self._history[run.slots, self._steps[run.slots] % MAX_HISTORY]
             inputs = latents * rows[:, SCALE].view(-1, 1, 1, 1)
-            outputs = self._model.predict(inputs, rows[:, TIME], self._embeds[run.lanes])
+            outputs = self._predict(run, inputs, rows[:, TIME])
             self._outputs[run.lanes[: self.real_lanes]] = outputs[: self.real_lanes]
             return self._advance(run) if len(run.ready) else []
 
-    def _next_pass(self) -> _Pass:
-        """Take the next L lanes off the queue and find the rows they complete."""
-        self.real_lanes = min(self.num_lanes, len(self._queue))
-        lanes = tuple(self._queue.popleft() for _ in range(self.real_lanes))
+    def _predict(self, run: Pass, inputs: Tensor, times: Tensor) -> Tensor:
+        return self._model.predict(inputs, times, self._embeds[run.lanes])
+
+    def _next_pass(self) -> Pass:
+        """Take the next L lanes off a queue and find the rows they complete."""
+        queue = self._next_queue()
+        self.real_lanes = min(self.num_lanes, len(queue))
+        lanes = tuple(queue.popleft() for _ in range(self.real_lanes))
         ready: list[int] = []
         for lane in lanes:
             slot = self._slots[lane // 2]
@@ -255,13 +280,13 @@ class Lanes:
                     ready.append(lane // 2)
         key = (lanes, tuple(ready))
         if self._pass is None or self._pass.key != key:
-            filled = [*lanes, *[2 * self.num_lanes] * (self.num_lanes - len(lanes))]
+            filled = [*lanes, *[2 * self._in_flight] * (self.num_lanes - len(lanes))]
             numbers = torch.tensor(filled, device=self._steps.device)
             index = torch.tensor(ready, dtype=torch.long, device=self._steps.device)
-            self._pass = _Pass(key, numbers, numbers // 2, index)
+            self._pass = Pass(key, numbers, numbers // 2, index)
         return self._pass
 
-    def _advance(self, run: _Pass) -> list[Denoised]:
+    def _advance(self, run: Pass) -> list[Denoised]:
         """Guide, and take one step of every completed row, whatever its scheduler."""
         ready, steps = run.ready, self._steps[run.ready]
         unconditional, output = self._outputs[2 * ready], self._outputs[2 * ready + 1]
@@ -307,7 +332,7 @@ class Lanes:
     def evict(self) -> list[LaneRow]:
         """Take every row out of its lanes, as if it had never been there."""
         items = [slot.item for slot in self._slots if slot is not None]
-        self._slots = [None] * self.num_lanes
+        self._slots = [None] * self._in_flight
         self._queue.clear()
         self._pass, self.busy_lanes = None, 0
         return items

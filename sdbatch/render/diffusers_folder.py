@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from sdbatch.errors import DeviceMemoryError, ModelError
 from sdbatch.records import RenderEnv, RenderSpec
+from sdbatch.render.deep_cache import cache_deeply
 from sdbatch.render.device import (
     DTYPES,
     PASS_ERRORS,
@@ -30,6 +31,7 @@ from sdbatch.render.device import (
     choose_dtype,
     describe,
     is_out_of_memory,
+    keep_freed_memory,
     others_on,
     use_threads,
 )
@@ -37,7 +39,7 @@ from sdbatch.render.families.known import FAMILY_DEFAULTS
 from sdbatch.render.families.sd import SdTextModel, SdUnet, SdVae
 from sdbatch.render.lane_count import cpu_lanes, gpu_lanes, run_trial
 from sdbatch.render.renderer import LaneRenderer
-from sdbatch.render.speed import apply_switches, compiled_env, idle_switches
+from sdbatch.render.speed import apply_switches, cached_every, idle_switches, switched_env
 from sdbatch.render.waiting import Size
 
 
@@ -83,9 +85,14 @@ def join_rooms(
         ModelError: A speed switch cannot be had here.
     """
     text, unet, vae = parts
+    if unet.device.type == "cpu":
+        keep_freed_memory()
     unet = replace(unet, passes=apply_switches(spec.speed, unet.unet, vae.vae, spec.model))
+    every = cached_every(spec.speed)
+    if every:
+        unet = cache_deeply(unet, every, spec.model)
     return LaneRenderer(
-        env=replace(env, kernels=compiled_env(spec.speed, env)),
+        env=replace(env, kernels=switched_env(spec.speed, env)),
         text_model=text,
         noise_model=unet,
         latent_decoder=vae,
@@ -94,6 +101,7 @@ def join_rooms(
         lanes=spec.lanes,
         cpu_threads=spec.cpu_threads,
         notes=(*notes, *idle_switches(spec.speed, env)),
+        strict_pixels=spec.strict_pixels,
     )
 
 

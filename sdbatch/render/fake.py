@@ -1,7 +1,8 @@
 """A renderer without torch: a picture computed from the row alone.
 
 It obeys the contract of `protocol.Renderer`, so everything around a renderer can be tested
-and timed in milliseconds, and `fake_pixels` lets a test say what any picture must be.
+and timed in milliseconds. A picture shows its row's place, seed and hash, so that a test
+can say what any picture must be, and `read_fake` whose a stored one is.
 Options stand in the model's name: `fake:ms=5,fail=0.01,lanes=16`.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ from sdbatch.render.protocol import Counters
 
 FAKE_PREFIX = "fake:"
 IDLE_S = 0.002
+BITS = 64  # of each number that a picture shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,64 @@ def fake_pixels(row: RenderRow) -> NDArray[np.uint8]:
     colour = np.array([byte // 2 + 32 for byte in digest[:3]], dtype=np.uint8)
     pixels = np.broadcast_to(ramp + colour, (height, width, 3)).copy()
     band = height // 8
-    for number, value in enumerate(
-        (row.row_index, row.image_index, row.seed, int.from_bytes(digest[:8], "big"))
-    ):
-        bits = np.array([value >> bit & 1 for bit in range(63, -1, -1)], dtype=np.uint8)
-        strip = bits[np.arange(width) * 64 // width] * 255
+    values = (
+        row.row_index,
+        row.image_index,
+        row.seed,
+        _hash_bits(row.row_hash),
+        int.from_bytes(digest[:8], "big"),
+    )
+    for number, value in enumerate(values):
+        bits = np.array([value >> bit & 1 for bit in range(BITS - 1, -1, -1)], dtype=np.uint8)
+        strip = bits[np.arange(width) * BITS // width] * 255
         pixels[number * band : (number + 1) * band] = strip[None, :, None]
     return pixels
+
+
+class Painted(NamedTuple):
+    """What a fake picture says of the row it was drawn for.
+
+    Attributes:
+        hash_bits: The first 64 bits of its `row_hash`.
+    """
+
+    row_index: int
+    image_index: int
+    seed: int
+    hash_bits: int
+
+    @classmethod
+    def of(cls, row_index: int, image_index: int, seed: int, row_hash: str) -> Painted:
+        """What the picture of such a row must say."""
+        return cls(row_index, image_index, seed, _hash_bits(row_hash))
+
+
+def read_fake(pixels: NDArray[np.uint8]) -> Painted:
+    """Read a picture of `fake_pixels` back, `[H, W, 3]`, losslessly stored.
+
+    Raises:
+        ValueError: It is too small to hold the bits.
+    """
+    height, width = pixels.shape[:2]
+    if width < BITS or height < 8:
+        raise ValueError(f"a fake picture of {width}x{height} cannot be read, 64x8 is the least")
+    columns = -(-np.arange(BITS) * width // BITS)  # the first one of each bit
+    rows = [number * (height // 8) for number in range(len(Painted._fields))]
+    values = []
+    for row in rows:
+        value = 0
+        for bit in pixels[row, columns, 0] >= 128:
+            value = value << 1 | int(bit)
+        values.append(value)
+    return Painted(*values)
+
+
+def _hash_bits(row_hash: str) -> int:
+    """The first 64 bits of a hash in hex digits; of its text where it is none."""
+    try:
+        return int(row_hash[:16].ljust(16, "0"), 16)
+    except ValueError:
+        return int.from_bytes(row_hash.encode()[:8].ljust(8, b"\0"), "big")
 
 
 def fake_fails(row: RenderRow, share: float) -> bool:

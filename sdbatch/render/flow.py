@@ -106,7 +106,7 @@ class Flow:
         self._counters = renderer.counters
         self._waiting = Waiting(rows, kind_of=renderer.kind_of)
         self._kind: Kind | None = None
-        self._made_for: tuple[Kind, int] | None = None
+        self._made_for: tuple[Kind | None, int] | None = None
         self._lanes: Room | None = None
         self._again: _Again | None = None
         self._denoised: list[Denoised] = []
@@ -152,11 +152,12 @@ class Flow:
             self._admit_again(self._again)
         if self._again is not None:
             return
-        if not self._busy:
+        idle = not self._busy
+        if idle:
             self._kind = self._waiting.next_kind
         while self._kind is not None and not self._full(self._renderer.lanes_for(self._kind[0])):
             self._waiting.pull()
-            row = self._waiting.take(self._kind)
+            row = self._waiting.take(self._kind, wait=idle)
             if row is None:
                 return
             with self._timed("text_encode"):
@@ -184,7 +185,7 @@ class Flow:
         return self._lanes.rows if self._lanes is not None else 0
 
     def _enter(self, item: Any, num_lanes: int) -> None:
-        wanted = (self._renderer.kind_of(item.row), num_lanes)
+        wanted = (self._renderer.kind_of(item.row, wait=True), num_lanes)
         if self._lanes is None or self._made_for != wanted:
             self._lanes, self._made_for = self._renderer.make_lanes(item, num_lanes), wanted
         self._lanes.admit(item)
@@ -208,6 +209,8 @@ class Flow:
         if failure is None:
             self._counters.lane_steps += lanes.real_lanes
             self._counters.lane_slots += lanes.num_lanes
+        elif memory and self._renderer.strict_pixels:
+            self._fail_for_memory(lanes)
         elif memory:
             self._start_again_smaller(lanes)
         else:
@@ -223,6 +226,17 @@ class Flow:
         free_memory()
         half = lanes.num_lanes // 2
         self._again = _Again(rows, half, half)
+
+    def _fail_for_memory(self, lanes: Room) -> None:
+        """Out of memory: the rows in flight fail, since other lanes would give other pixels."""
+        self._count_out_of_memory(lanes.num_lanes, last=False)
+        reason = (
+            f"out of memory with {lanes.num_lanes} lanes, and render.strict_pixels forbids less"
+        )
+        name = DeviceMemoryError.__name__
+        self._results += [RowFailure(item.row, name, reason) for item in lanes.evict()]
+        self._lanes = None
+        free_memory()
 
     def _count_out_of_memory(self, num_lanes: int, last: bool) -> None:
         self._renderer.out_of_memory += 1

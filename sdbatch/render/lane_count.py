@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 
 from sdbatch.errors import DeviceMemoryError
-from sdbatch.render.denoiser import Lanes, NoiseModel
+from sdbatch.render.deep_cache import lanes_of
+from sdbatch.render.denoiser import NoiseModel
 from sdbatch.render.device import PASS_ERRORS, free_memory, is_out_of_memory
 from sdbatch.render.image_decoder import ImageDecoder, LatentDecoder
 
@@ -80,7 +81,7 @@ def run_trial(
     lanes: int,
 ) -> None:
     """One pass of padding, and a chunk decoded while its lanes still stand."""
-    room = Lanes(model, lanes, cells, embeds)
+    room = lanes_of(model, lanes, cells, embeds)
     room.run_pass()
     latents = torch.zeros(model.channels, *cells, device=model.device)
     ImageDecoder(decoder).decode([latents]).pixels()

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sdbatch.records import RenderedImage, RenderEnv, RenderRow, RowFailure
 
-PHASES = ("load", "text_encode", "denoise", "decode")
+PHASES = ("load", "solvers", "text_encode", "denoise", "decode")
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Counters:
         row_steps: Table steps of finished rows; a guidance pair counts once.
         lane_steps: Real lanes times passes; padding never counts.
         lane_slots: All lanes times passes: occupancy = lane_steps / lane_slots.
-        phase_seconds: Wall seconds in each of `PHASES`.
+        phase_seconds: Wall seconds in each of `PHASES`; `solvers` passes beside the others.
     """
 
     row_steps: int = 0

@@ -19,6 +19,7 @@ from sdbatch.records import (
     RowFailure,
     size_name,
 )
+from sdbatch.render.deep_cache import lanes_of
 from sdbatch.render.denoiser import LaneRow, Lanes, NoiseModel
 from sdbatch.render.device import PASS_ERRORS, failure_of, is_out_of_memory, use_threads
 from sdbatch.render.flow import Flow
@@ -43,6 +44,7 @@ class LaneRenderer:
         choose_lanes: L for a picture size that has none yet.
         lanes: L per picture size, where it is settled.
         cpu_threads: Threads of torch while it computes.
+        strict_pixels: Fail rows that run out of memory, rather than draw them with fewer lanes.
         notes: What a person should hear of the device.
     """
 
@@ -57,8 +59,10 @@ class LaneRenderer:
         lanes: Mapping[str, int],
         cpu_threads: int,
         notes: tuple[str, ...] = (),
+        strict_pixels: bool = False,
     ) -> None:
         self.notes = notes
+        self.strict_pixels = strict_pixels
         self.env = env
         self.lanes: Mapping[str, int] = dict(lanes)
         self.counters = Counters()
@@ -70,7 +74,7 @@ class LaneRenderer:
         """Their models, for who wants to measure them or set them beside others."""
         self._noise_model = noise_model
         self._scale = latent_decoder.scale
-        self._solvers = Solvers(scheduler_config)
+        self._solvers = Solvers(scheduler_config, self._spent_on_solvers)
         self._choose_lanes = choose_lanes
         self._cpu_threads = cpu_threads
 
@@ -85,6 +89,9 @@ class LaneRenderer:
         while flow.unfinished:
             use_threads(self._cpu_threads)
             yield from flow.tick()
+
+    def _spent_on_solvers(self, seconds: float) -> None:
+        self.counters.phase_seconds["solvers"] += seconds
 
     def lanes_for(self, size: Size) -> int:
         """L for a picture size; settled the first time it is asked for."""
@@ -104,7 +111,7 @@ class LaneRenderer:
         num_lanes, cells = self.lanes_for(size), (size[1] // self._scale, size[0] // self._scale)
         try:
             embeds = tuple(self.text_encoder.encode([""])[0].embeds.shape)
-            Lanes(self._noise_model, num_lanes, cells, embeds).run_pass()
+            lanes_of(self._noise_model, num_lanes, cells, embeds).run_pass()
         except (RenderError, *PASS_ERRORS) as error:
             if is_out_of_memory(error):
                 line = f"out of memory with {num_lanes} lanes: use a smaller --batch-size"
@@ -112,13 +119,19 @@ class LaneRenderer:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"the model cannot run on {self.env.device}: {reason}") from error
 
-    def kind_of(self, row: RenderRow) -> Kind:
-        """What the row must share with others to run beside them."""
+    def kind_of(self, row: RenderRow, wait: bool = True) -> Kind | None:
+        """What the row must share with others to run beside them.
+
+        Args:
+            wait: For its solver; else None is said of a row whose solver is being made.
+        """
         try:
-            tabled = not isinstance(self._solvers.find(row), Untabled)
+            solver = self._solvers.find(row) if wait else self._solvers.ahead(row)
         except (InputError, *PASS_ERRORS):
-            tabled = True  # `prepare` will say what is wrong with it
-        if tabled:
+            return (size_of(row), None)  # `prepare` will say what is wrong with it
+        if solver is None:
+            return None
+        if not isinstance(solver, Untabled):
             return (size_of(row), None)
         setting = (row.scheduler, row.scheduler_config, row.num_inference_steps, row.guided)
         return (size_of(row), setting)
@@ -134,7 +147,7 @@ class LaneRenderer:
         model = noise_model or self._noise_model
         if isinstance(item, GroupedRow):
             return Group(model, num_lanes, cells, item)
-        return Lanes(model, num_lanes, cells, tuple(item.conditional.shape))
+        return lanes_of(model, num_lanes, cells, tuple(item.conditional.shape))
 
     def setting_of(self, row: RenderRow) -> SchedulerSetting:
         """A row's scheduler: the model's configuration with the row's overrides in it.

@@ -2,7 +2,7 @@
 
 `solver.py` reads tables off them; nothing else touches one. A scheduler holds call state,
 so every walk takes a fresh one. The noise function that schedulers import is replaced
-while one is walked, for they accept no noise from outside.
+while one is walked, for they accept no noise from outside; other threads keep the real one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import diffusers
@@ -36,7 +37,16 @@ REFUSALS = (
 )
 """What schedulers raise at settings they cannot take."""
 
-_patching = threading.Lock()
+_replacing = threading.Lock()
+_replaced: dict[ModuleType, tuple[Callable[..., Tensor], int]] = {}
+"""Modules whose noise function is replaced now: the real one, and by how many walks."""
+
+_here = threading.local()
+"""`draw`: where noise comes from in this thread, while it walks a scheduler."""
+
+_silence = threading.Lock()
+_silenced: list[int] = []
+"""diffusers' verbosity as found, once for everyone who wants it quiet at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +132,41 @@ def scheduler_setting(
             raise InputError(f"scheduler_config: {name} takes no '{key}'{hint}")
     config = {"clip_sample": False} | dict(base_config)
     known = {key: value for key, value in config.items() if key in takes}
-    try:
-        with _quiet():
-            made.from_config(known | dict(overrides))
-    except NotImplementedError:  # an algorithm that only the model's own scheduler has
-        known.pop("algorithm_type", None)
-    except REFUSALS:
-        pass  # said in words when the scheduler is made
+    if "algorithm_type" in known and not _takes_algorithm(made, known | dict(overrides)):
+        del known["algorithm_type"]
     return SchedulerSetting(name, known | dict(overrides), num_inference_steps, begin_index, mu)
 
 
+def _takes_algorithm(made: Any, config: Mapping[str, Any]) -> bool:
+    """False for an algorithm that only the model's own scheduler has."""
+    try:
+        with _quiet():
+            made.from_config(dict(config))
+    except NotImplementedError:
+        return False
+    except REFUSALS:
+        pass  # said in words when the scheduler is made
+    return True
+
+
 def walk_scheduler(
+    scheduler: Any,
     setting: SchedulerSetting,
     start: Tensor,
     output: Callable[[int], Tensor],
     noise: Callable[[int], Tensor],
 ) -> Walk:
-    """Run a whole schedule with given model outputs and noises instead of drawn ones.
+    """Run a fresh scheduler from unit latents to its last step.
+
+    Args:
+        scheduler: What `setting` makes; used up.
+        start: Latents before `init_noise_sigma`.
+        output: Stands for the model: its output in step k.
+        noise: The k-th noise of the walk, instead of drawn ones.
 
     Raises:
         InputError: The scheduler refuses the setting in mid-run.
     """
-    scheduler = setting.make()
     walk = Walk([start * float(getattr(scheduler, "init_noise_sigma", 1.0))], [], [])
     scales = hasattr(scheduler, "scale_model_input")
     extra = step_options(scheduler)
@@ -167,7 +190,10 @@ def step_options(scheduler: Any) -> dict[str, float]:
 
 @contextmanager
 def noise_from(scheduler: Any, noise: Callable[[int], Tensor]) -> Iterator[list[int]]:
-    """Let the scheduler's modules draw `noise(0)`, `noise(1)`, ..., listed as they are drawn."""
+    """Let the scheduler draw `noise(0)`, `noise(1)`, ..., listed as they are drawn.
+
+    For this thread alone: whoever draws from the same modules elsewhere gets real noise.
+    """
     drawn: list[int] = []
 
     def draw(*_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
@@ -176,15 +202,39 @@ def noise_from(scheduler: Any, noise: Callable[[int], Tensor]) -> Iterator[list[
 
     names = {parent.__module__ for parent in type(scheduler).__mro__}
     modules = [importlib.import_module(name) for name in sorted(names)]
-    with _patching:
-        real = [(m, m.randn_tensor) for m in modules if hasattr(m, "randn_tensor")]
-        try:
-            for module, _ in real:
-                module.randn_tensor = draw  # type: ignore[attr-defined]
-            yield drawn
-        finally:
-            for module, function in real:
-                module.randn_tensor = function  # type: ignore[attr-defined]
+    drawing = [module for module in modules if hasattr(module, "randn_tensor")]
+    before = getattr(_here, "draw", None)
+    for module in drawing:
+        _replace_noise(module)
+    _here.draw = draw
+    try:
+        yield drawn
+    finally:
+        _here.draw = before
+        for module in drawing:
+            _restore_noise(module)
+
+
+def _replace_noise(module: Any) -> None:
+    with _replacing:
+        real, walks = _replaced.get(module, (module.randn_tensor, 0))
+        _replaced[module] = (real, walks + 1)
+
+        def draw(*args: Any, **options: Any) -> Tensor:
+            found: Tensor = (getattr(_here, "draw", None) or real)(*args, **options)
+            return found
+
+        if not walks:
+            module.randn_tensor = draw
+
+
+def _restore_noise(module: Any) -> None:
+    with _replacing:
+        real, walks = _replaced.pop(module)
+        if walks > 1:
+            _replaced[module] = (real, walks - 1)
+        else:
+            module.randn_tensor = real
 
 
 @contextmanager
@@ -199,9 +249,14 @@ def _refusals_of(name: str, steps: int) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep diffusers' advice on unused keys and old defaults off the terminal."""
-    level = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    with _silence:
+        _silenced.append(diffusers_logging.get_verbosity())
+        if len(_silenced) == 1:
+            diffusers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        diffusers_logging.set_verbosity(level)
+        with _silence:
+            if len(_silenced) == 1:
+                diffusers_logging.set_verbosity(_silenced[0])
+            _silenced.pop()

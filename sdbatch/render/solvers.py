@@ -1,14 +1,19 @@
-"""How each row's scheduler is run: found once per setting, kept for the rows that follow.
+"""How each row's scheduler is run: found once per setting and process, kept for later rows.
 
 Most settings have a table (`solver.py`) and their rows mix in lanes (`denoiser.py`). A
-scheduler that is no table is run itself, over rows of equal settings (`grouped.py`).
+scheduler that is no table is run itself, over rows of equal settings (`grouped.py`). What
+a setting needs is worked out on one thread, ahead of the rows that wait, so that a pass
+need not stand still for it.
 """
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +22,7 @@ from torch import Tensor
 from sdbatch.errors import InputError, SchedulerNotLinearError
 from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import pack_table
+from sdbatch.render.device import use_threads
 from sdbatch.render.schedulers import SchedulerSetting, scheduler_setting
 from sdbatch.render.solver import SolverTable, build_table
 
@@ -50,30 +56,80 @@ class Untabled:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A setting that no row can be drawn with, and why."""
+
+    reason: str
+
+
+Asked = tuple[str, str, str, int]
+"""Scheduler, the model's configuration and the row's as JSON, steps."""
+Found = Tabled | Untabled | _Refused
+
+
+class _Shelf:
+    """Solvers of this process, whatever model they were asked for with; bounded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Asked, Future[Found]] = OrderedDict()
+        self._maker: ThreadPoolExecutor | None = None
+
+    def get(self, asked: Asked, make: Callable[[], Found]) -> Future[Found]:
+        """What is kept for a setting, or soon will be: `make` then runs on the one thread."""
+        with self._lock:
+            if asked not in self._kept:
+                if self._maker is None:
+                    self._maker = ThreadPoolExecutor(1, "solvers", lambda: use_threads(1))
+                self._kept[asked] = self._maker.submit(make)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(asked)
+            return self._kept[asked]
+
+    def drop(self, asked: Asked) -> None:
+        """Forget a setting, so that it is made anew."""
+        with self._lock:
+            self._kept.pop(asked, None)
+
+
+SHELF = _Shelf()
+
+
 class Solvers:
     """Finds the solver of a row.
 
     Args:
         scheduler_config: The model's own.
+        spent: Told the seconds that each setting took, on the thread that makes them.
     """
 
-    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        scheduler_config: Mapping[str, Any],
+        spent: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._scheduler_config = scheduler_config
-        self._kept: OrderedDict[tuple[str, str, int], Tabled | Untabled] = OrderedDict()
+        self._config_text = json.dumps(dict(scheduler_config), sort_keys=True, default=str)
+        self._spent = spent
 
-    def find(self, row: RenderRow) -> Tabled | Untabled:
-        """The solver of the row's setting.
+    def ahead(self, row: RenderRow) -> Tabled | Untabled | None:
+        """The solver of the row's setting if it is there; else it will be, a little later.
 
         Raises:
             InputError: Scheduler or configuration are unknown, or it refuses the setting.
         """
-        key = (row.scheduler, row.scheduler_config, row.num_inference_steps)
-        if key not in self._kept:
-            self._kept[key] = self._make(row)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        future = self._future(row)
+        return self._result(row, future) if future.done() else None
+
+    def find(self, row: RenderRow) -> Tabled | Untabled:
+        """The solver of the row's setting; waits until it is there.
+
+        Raises:
+            InputError: Scheduler or configuration are unknown, or it refuses the setting.
+        """
+        return self._result(row, self._future(row))
 
     def setting_of(self, row: RenderRow) -> SchedulerSetting:
         """The row's scheduler: the model's configuration with the row's overrides in it.
@@ -81,18 +137,41 @@ class Solvers:
         Raises:
             InputError: Scheduler or configuration are unknown.
         """
-        return scheduler_setting(*self._asked(row))
+        return scheduler_setting(*self._settings(row))
 
-    def _make(self, row: RenderRow) -> Tabled | Untabled:
-        asked = self._asked(row)
+    def _asked(self, row: RenderRow) -> Asked:
+        steps = row.num_inference_steps
+        return (row.scheduler, self._config_text, row.scheduler_config, steps)
+
+    def _future(self, row: RenderRow) -> Future[Found]:
+        return SHELF.get(self._asked(row), lambda: self._make(row))
+
+    def _result(self, row: RenderRow, future: Future[Found]) -> Tabled | Untabled:
         try:
-            table = build_table(*asked)
-        except SchedulerNotLinearError:
-            setting = scheduler_setting(*asked)
-            return Untabled(setting, len(setting.make().timesteps))
-        return Tabled(table, pack_table(table))
+            found = future.result()
+        except BaseException:  # no memory, say: nothing that is true of the setting
+            SHELF.drop(self._asked(row))
+            raise
+        if isinstance(found, _Refused):
+            raise InputError(found.reason)
+        return found
 
-    def _asked(self, row: RenderRow) -> tuple[str, Mapping[str, Any], Mapping[str, Any], int]:
+    def _make(self, row: RenderRow) -> Found:
+        started = time.perf_counter()
+        try:
+            asked = self._settings(row)
+            try:
+                table = build_table(*asked)
+            except SchedulerNotLinearError:
+                setting = scheduler_setting(*asked)
+                return Untabled(setting, len(setting.make().timesteps))
+            return Tabled(table, pack_table(table))
+        except InputError as error:
+            return _Refused(str(error))
+        finally:
+            self._spent(time.perf_counter() - started)
+
+    def _settings(self, row: RenderRow) -> tuple[str, Mapping[str, Any], Mapping[str, Any], int]:
         overrides = _overrides(row.scheduler_config)
         return (row.scheduler, self._scheduler_config, overrides, row.num_inference_steps)
 

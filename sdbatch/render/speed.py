@@ -1,8 +1,8 @@
 """Speed switches, applied to a loaded model.
 
-Each switch is part of the plan, because each moves pixels in their last bits; none lets
-one row depend on another. Nothing is skipped in silence: what this machine cannot do is
-refused while the model is loaded, in one line.
+Each switch is part of the plan, because each moves pixels: in their last bits, the lossy
+ones to the eye. None lets one row depend on another. Nothing is skipped in silence: what
+this machine cannot do is refused while the model is loaded, in one line.
 
 A compiled block belongs to one shape. The first call with a shape may compile it; later
 calls must find it compiled, or the pass is refused: kernels that change in mid-run would
@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sdbatch.errors import ModelError, RenderError
 from sdbatch.records import RenderEnv, Speed
 from sdbatch.render.device import is_out_of_memory
+from sdbatch.render.pointwise import convolve_tokens
 
 KERNELS = {
     "math": SDPBackend.MATH,
@@ -39,6 +40,8 @@ KERNELS = {
 
 NO_KERNEL = ("No viable backend", "No available kernel")
 """What torch says when it is allowed no kernel that would do."""
+
+FP8 = "fp8"
 
 MAX_VARIANTS = 1024
 """Shapes one block's code may be compiled for; torch's own limit of 8 is that of accidents."""
@@ -135,9 +138,13 @@ def apply_switches(speed: Speed, unet: Any, vae: Any, model: str) -> Passes:
         unet.set_attn_processor(AttnProcessor2_0())
     if speed.fuse_qkv:
         _fuse(unet, model)
-    if speed.channels_last:
+    if channels_last(speed, unet.device.type):
         for part in (unet, vae):
             torch.nn.Module.to(part, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if part.device.type == "cpu":
+                convolve_tokens(part)
+    if FP8 in speed.lossy.split(","):
+        unet.enable_layerwise_casting(torch.float8_e4m3fn, unet.dtype)
     if speed.compile:
         find_compiler(unet.device)
         try:
@@ -155,11 +162,27 @@ def _fuse(unet: Any, model: str) -> None:
     unet.requires_grad_(False)  # the new layers
 
 
-def compiled_env(speed: Speed, env: RenderEnv) -> str:
-    """`env.kernels`, with the compiler where it decides pixels as well."""
-    if not speed.compile:
-        return env.kernels
-    return f"{env.kernels}, compiled by {find_compiler(torch.device(env.device))}"
+def channels_last(speed: Speed, device_type: str) -> bool:
+    """Whether weights are laid out with channels last: where a CPU computes, unless told not to."""
+    return device_type == "cpu" if speed.channels_last == "auto" else bool(speed.channels_last)
+
+
+def cached_every(speed: Speed) -> int:
+    """N of `deepcache:N`; 0 where it is not asked for."""
+    names = (name for name in speed.lossy.split(",") if name.startswith("deepcache:"))
+    return next((int(name.split(":")[1]) for name in names), 0)
+
+
+def switched_env(speed: Speed, env: RenderEnv) -> str:
+    """`env.kernels`, with what else decides pixels: layout, lossy switches, compiler."""
+    parts = [env.kernels]
+    if channels_last(speed, env.device):
+        parts.append("channels last")
+    if speed.lossy:
+        parts.append(speed.lossy)
+    if speed.compile:
+        parts.append(f"compiled by {find_compiler(torch.device(env.device))}")
+    return ", ".join(parts)
 
 
 def idle_switches(speed: Speed, env: RenderEnv) -> tuple[str, ...]:

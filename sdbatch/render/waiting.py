@@ -3,12 +3,14 @@
 Rows of one kind run together: one picture size, and one setting where the scheduler is no
 table. So rows of another kind wait here while lanes are full of the first. The room is
 small: when it is full of other kinds, the lanes run dry, and the kind of the oldest waiting
-row comes next. Neither torch nor models here.
+row comes next. A row's kind may take a while to find out; rows whose kind is known go by
+meanwhile. Neither torch nor models here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from sdbatch.records import RenderRow
 
@@ -23,12 +25,20 @@ Kind = tuple[Size, Setting | None]
 """What rows must share to run together; no setting for those whose scheduler is a table."""
 
 
+class KindOf(Protocol):
+    """Tells what a row must share with others to run beside them."""
+
+    def __call__(self, row: RenderRow, wait: bool) -> Kind | None:
+        """The row's kind; None where it is not known yet and nobody waits for it."""
+        ...
+
+
 def size_of(row: RenderRow) -> Size:
     """(width, height) in pixels."""
     return (row.width_px, row.height_px)
 
 
-def size_alone(row: RenderRow) -> Kind:
+def size_alone(row: RenderRow, wait: bool = True) -> Kind:  # noqa: ARG001  # a `KindOf`
     """The kind of a row whose scheduler is a table."""
     return (size_of(row), None)
 
@@ -40,11 +50,11 @@ class Waiting:
         self,
         rows: Iterable[RenderRow | None],
         look_ahead: int = LOOK_AHEAD,
-        kind_of: Callable[[RenderRow], Kind] = size_alone,
+        kind_of: KindOf = size_alone,
     ) -> None:
         self._feed: Iterator[RenderRow | None] = iter(rows)
         self._look_ahead, self._kind_of = look_ahead, kind_of
-        self._rows: list[tuple[Kind, RenderRow]] = []
+        self._rows: list[RenderRow] = []
         self._overtaken = 0
         self.exhausted = False
 
@@ -54,12 +64,12 @@ class Waiting:
     @property
     def prompts(self) -> list[str]:
         """Prompts of the waiting rows, oldest first."""
-        return [prompt for _, row in self._rows for prompt in (row.prompt, row.negative_prompt)]
+        return [prompt for row in self._rows for prompt in (row.prompt, row.negative_prompt)]
 
     @property
     def next_kind(self) -> Kind | None:
         """Kind of the oldest waiting row; None when nothing waits."""
-        return self._rows[0][0] if self._rows else None
+        return self._kind_of(self._rows[0], True) if self._rows else None
 
     def pull(self) -> None:
         """Fill the look-ahead until the feed says that no row is there right now."""
@@ -71,12 +81,17 @@ class Waiting:
                 return
             if row is None:
                 return
-            self._rows.append((self._kind_of(row), row))
+            self._kind_of(row, False)  # what takes long begins now
+            self._rows.append(row)
 
-    def take(self, kind: Kind) -> RenderRow | None:
-        """The oldest waiting row of that kind; None when the lanes should run dry instead."""
-        for index, (found, _) in enumerate(self._rows):
-            if found != kind:
+    def take(self, kind: Kind, wait: bool = True) -> RenderRow | None:
+        """The oldest waiting row of that kind; None when the lanes should run dry instead.
+
+        Args:
+            wait: Find out every row's kind first, rather than pass over those unknown.
+        """
+        for index, row in enumerate(self._rows):
+            if self._kind_of(row, wait) != kind:
                 continue
             if index:
                 if self._overtaken >= PATIENCE:
@@ -84,5 +99,5 @@ class Waiting:
                 self._overtaken += 1
             else:
                 self._overtaken = 0
-            return self._rows.pop(index)[1]
+            return self._rows.pop(index)
         return None

@@ -22,14 +22,18 @@ CONTENT_SUFFIXES = {"plan": "parquet", "occurrences": "parquet", "schema": "arro
 """Objects that are named by their content, so that two plans never share one."""
 
 MAX_SHARDS = 100_000  # five digits everywhere: readers know no other pattern
+GROUP = 256
+"""Shards whose commit records lie in one folder, so that many can be listed at once."""
 
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _TOKEN = re.compile(r"[a-z0-9-]{1,80}")
 _COMMIT = re.compile(r"/commits/\d{3}/(\d{5})(?:\.r(\d+))?\.json$")
 _SUCCESS = re.compile(r"/success/(\d+)\.json$")
 _EPOCH = re.compile(r"/lease/(\d{6})\.json$")
+_STOP = re.compile(r"/stop/(\d{6})$")
 _REWORK = re.compile(r"/rework/(\d+)\.json$")
 _COMPACTION = re.compile(r"/ckpt/(\d+)\.jsonl\.gz$")
+_LOG = re.compile(r"/logs/([a-z0-9-]{1,80})/([a-z0-9-]{1,80})-(\d{4,})\.jsonl$")
 _FILE = re.compile(r"train-(\d{5})-of-(\d{5,6})-([0-9a-f]{8})\.[a-z]+")
 
 
@@ -86,16 +90,20 @@ def commits_prefix(run: str) -> str:
     return f"{state_prefix(run)}commits/"
 
 
+def group_prefix(run: str, group: int) -> str:
+    """Folder of the commit records of shards `GROUP * group` and following."""
+    return f"{commits_prefix(run)}{group:03d}/"
+
+
 def commit_prefix(run: str, shard_id: int) -> str:
     """What the keys of all records of one shard begin with."""
     _check_shard(shard_id)
-    return f"{commits_prefix(run)}{shard_id // 256:03d}/{shard_id:05d}"
+    return f"{group_prefix(run, shard_id // GROUP)}{shard_id:05d}"
 
 
 def commit_key(run: str, shard_id: int, revision: int = 0) -> str:
     """A shard's commit record; revision 0 is the first."""
-    suffix = f".r{revision}" if revision else ""
-    return f"{commit_prefix(run, shard_id)}{suffix}.json"
+    return f"{commit_prefix(run, shard_id)}{_revision(revision)}.json"
 
 
 def parse_commit(key: str) -> tuple[int, int] | None:
@@ -152,9 +160,20 @@ def parse_compaction(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def stops_prefix(run: str) -> str:
+    """Folder of requests to stop."""
+    return f"{state_prefix(run)}stop/"
+
+
 def stop_key(run: str, epoch: int) -> str:
     """Asks the driver of this epoch to stop; a later driver does not heed it."""
-    return f"{state_prefix(run)}stop/{epoch:06d}"
+    return f"{stops_prefix(run)}{epoch:06d}"
+
+
+def parse_stop(key: str) -> int | None:
+    """Epoch of a request to stop."""
+    match = _STOP.search(key)
+    return int(match[1]) if match else None
 
 
 def logs_prefix(run: str) -> str:
@@ -171,6 +190,12 @@ def log_key(run: str, session: str, writer: str, number: int) -> str:
     if not _TOKEN.fullmatch(session) or not _TOKEN.fullmatch(writer):
         raise InputError(f"log {session!r}, {writer!r}: small letters, digits and '-' only")
     return f"{logs_prefix(run)}{session}/{writer}-{number:04d}.jsonl"
+
+
+def parse_log(key: str) -> tuple[str, str, int] | None:
+    """(session, writer, number) of a piece of a log."""
+    match = _LOG.search(key)
+    return (match[1], match[2], int(match[3])) if match else None
 
 
 def leases_prefix(run: str) -> str:
@@ -210,17 +235,20 @@ def token_key(name: str, run: str = MAIN) -> str:
     return f"{tokens_prefix(run)}{name}"
 
 
-def parts_prefix(run: str, shard_id: int | None = None) -> str:
-    """Folder of the parts of one open shard, or of all."""
+def parts_prefix(run: str, shard_id: int | None = None, revision: int = 0) -> str:
+    """Folder of the parts of one open revision of a shard, or of all parts."""
     if shard_id is None:
         return f"{state_prefix(run)}parts/"
     _check_shard(shard_id)
-    return f"{state_prefix(run)}parts/{shard_id:05d}/"
+    return f"{state_prefix(run)}parts/{shard_id:05d}{_revision(revision)}/"
 
 
-def part_key(run: str, shard_id: int, attempt: str, number: int, suffix: str) -> str:
+def part_key(
+    run: str, shard_id: int, attempt: str, number: int, suffix: str, revision: int = 0
+) -> str:
     """A part: suffix `parquet` holds pictures, `json` describes them."""
-    return f"{parts_prefix(run, shard_id)}{_hex(attempt, 8)}-{number:04d}.{suffix}"
+    folder = parts_prefix(run, shard_id, revision)
+    return f"{folder}{_hex(attempt, 8)}-{number:04d}.{suffix}"
 
 
 def data_prefix(kind: str, run: str = MAIN) -> str:
@@ -257,6 +285,10 @@ def parse_data(key: str, run: str = MAIN) -> FileName | None:
         if match:
             return FileName(kind, int(match[1]), int(match[2]), match[3])
     return None
+
+
+def _revision(number: int) -> str:
+    return f".r{number}" if number else ""
 
 
 def _check_shard(shard_id: int) -> None:

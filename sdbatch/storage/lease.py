@@ -18,12 +18,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from sdbatch.errors import LeaseHeldError, ObjectNotFoundError, StorageError
+from sdbatch.errors import InputError, LeaseHeldError, ObjectNotFoundError, StorageError
 from sdbatch.storage import layout
 from sdbatch.storage.process_identity import ProcessIdentity, is_gone, this_process
 from sdbatch.storage.store import Store
 
 HEARTBEAT_S = 10.0
+LOOK_S = 5.0  # how often a driver looks whether somebody asks it to stop
 STALE_S = 45.0
 POLL_S = 1.0
 
@@ -65,6 +66,23 @@ def _say_nothing(_line: str) -> None:
     """Nobody wants to know."""
 
 
+@dataclass(frozen=True, slots=True)
+class StopAnswer:
+    """Whom a request to stop reached.
+
+    Attributes:
+        url: The dataset.
+        asked: Whether there may be anybody to hear it.
+        driver: Process and machine of the last driver.
+        seen_at: Its last sign of life, by its own clock; None when there was none.
+    """
+
+    url: str
+    asked: bool
+    driver: str
+    seen_at: str | None
+
+
 @contextmanager
 def hold_lease(
     store: Store,
@@ -72,14 +90,16 @@ def hold_lease(
     *,
     on_wait: Callable[[str], None] = _say_nothing,
     on_lost: Callable[[str], None] = _say_nothing,
+    on_stop: Callable[[str], None] = _say_nothing,
     owner: ProcessIdentity | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[DriverLease]:
     """Be the driver of a run inside the `with` block.
 
-    `on_wait` is told, in one line, why and for how long is waited; `on_lost`, from the
-    heartbeat's thread, that another driver took over.
+    `on_wait` is told, in one line, why and for how long is waited; from the heartbeat's
+    thread `on_lost` hears that another driver took over, and `on_stop` that somebody asks
+    this one to stop.
 
     Raises:
         LeaseHeldError: Another driver is alive.
@@ -87,7 +107,7 @@ def hold_lease(
     """
     who = owner or this_process()
     epoch = _take(store, run, who, on_wait, clock, sleep)
-    lease = DriverLease(store, run, epoch, on_lost)
+    lease = DriverLease(store, run, epoch, on_lost, on_stop)
     lease.start()
     try:
         yield lease
@@ -99,11 +119,17 @@ class DriverLease:
     """A lease that is held: beats from a thread of its own until released."""
 
     def __init__(
-        self, store: Store, run: str, epoch: Epoch, on_lost: Callable[[str], None]
+        self,
+        store: Store,
+        run: str,
+        epoch: Epoch,
+        on_lost: Callable[[str], None],
+        on_stop: Callable[[str], None] = _say_nothing,
     ) -> None:
         self.epoch = epoch
-        self.lost = False
-        self._store, self._run, self._on_lost = store, run, on_lost
+        self.lost = self.asked_to_stop = False
+        self._store, self._run = store, run
+        self._on_lost, self._on_stop = on_lost, on_stop
         self._beats = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
@@ -122,6 +148,15 @@ class DriverLease:
                 self.lost = True
                 self._on_lost(f"another driver took over ({newest.owner.place})")
 
+    def look(self) -> None:
+        """See whether somebody asks this driver to stop. Failures are left to the next look."""
+        if self.asked_to_stop:
+            return
+        with suppress(StorageError):
+            if self._store.head(layout.stop_key(self._run, self.epoch.number)) is not None:
+                self.asked_to_stop = True
+                self._on_stop("sdbatch stop was called")
+
     def release(self) -> None:
         """Stop beating and say so, that the next driver need not wait. Safe to repeat."""
         if self._stop.is_set():
@@ -134,8 +169,12 @@ class DriverLease:
             self._write(ended=True)
 
     def _keep_beating(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            self.beat()
+        beaten = time.monotonic()
+        while not self._stop.wait(min(LOOK_S, HEARTBEAT_S)):
+            self.look()
+            if time.monotonic() - beaten >= HEARTBEAT_S - LOOK_S / 2:
+                beaten = time.monotonic()
+                self.beat()
 
     def _write(self, *, ended: bool) -> None:
         self._beats += 1
@@ -164,6 +203,25 @@ def read_heartbeat(store: Store, run: str, number: int) -> Heartbeat | None:
         return Heartbeat(**json.loads(store.get(layout.heartbeat_key(run, number))))
     except (ObjectNotFoundError, ValueError, TypeError):
         return None
+
+
+def request_stop(store: Store, run: str = layout.MAIN) -> StopAnswer:
+    """Ask the driver of the newest epoch to stop; a later driver does not heed it.
+
+    Raises:
+        InputError: Nobody ever drove this run.
+        StorageError: The store failed.
+    """
+    epoch = newest_epoch(store, run)
+    if epoch is None:
+        raise InputError(f"{store.url}: holds no run '{run}', name the output of sdbatch render")
+    beat = read_heartbeat(store, run, epoch.number)
+    gone = (beat is not None and beat.ended) or surely_gone(epoch, this_process())
+    if not gone:
+        body = json.dumps({"at": _now(), "by": this_process().place}).encode()
+        store.create_once(layout.stop_key(run, epoch.number), body)
+    seen_at = beat.at if beat else epoch.since or None
+    return StopAnswer(store.url, not gone, epoch.owner.place, seen_at)
 
 
 def _take(

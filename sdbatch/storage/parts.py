@@ -2,7 +2,8 @@
 
 A part is a cache and nothing more. A missing, torn or foreign one is simply not
 used, and the dataset is the same with or without them. The description is stored after
-the pictures it describes, and a fetched part counts only if its hash fits.
+the pictures it describes, and a fetched part counts only if its hash fits. Each revision
+has its own: an old part may hold the very failure that is to be made good.
 """
 
 from __future__ import annotations
@@ -56,26 +57,27 @@ class Parts:
         number: int,
         local_path: str | os.PathLike[str],
         images: Sequence[ImageId],
+        revision: int = 0,
     ) -> PartRecord:
-        """Put a closed local file aside as a part.
+        """Put a closed local file aside as a part of the revision that is being made.
 
         Raises:
             StorageError: The store did not take it; the shard goes on without.
         """
-        key = layout.part_key(self._run, shard_id, attempt, number, "parquet")
+        key = layout.part_key(self._run, shard_id, attempt, number, "parquet", revision)
         sha256 = _sha256(local_path)
         info = self._store.put_file(key, local_path)
         pairs = tuple((int(row), int(image)) for row, image in images)
         part = PartRecord(shard_id, attempt, number, key, info.size_bytes, sha256, pairs)
         body = json.dumps({"protocol": PROTOCOL, **asdict(part)}, separators=(",", ":"))
-        record = layout.part_key(self._run, shard_id, attempt, number, "json")
+        record = layout.part_key(self._run, shard_id, attempt, number, "json", revision)
         self._store.put(record, body.encode())
         return part
 
-    def list(self, shard_id: int) -> builtins.list[PartRecord]:
-        """Parts of a shard from all attempts, by key; unreadable descriptions are left out."""
+    def list(self, shard_id: int, revision: int = 0) -> builtins.list[PartRecord]:
+        """Parts of a revision from all attempts, by key; unreadable descriptions are left out."""
         parts = []
-        for info in self._store.list(layout.parts_prefix(self._run, shard_id)):
+        for info in self._store.list(layout.parts_prefix(self._run, shard_id, revision)):
             if info.key.endswith(".json"):
                 with suppress(ObjectNotFoundError, ValueError, KeyError, TypeError):
                     part = _parse(self._store.get(info.key))
@@ -94,9 +96,10 @@ class Parts:
         Path(to_path).unlink(missing_ok=True)
         return False
 
-    def drop(self, shard_id: int) -> None:
-        """Delete all parts of a shard, descriptions first; safe to repeat."""
-        keys = [info.key for info in self._store.list(layout.parts_prefix(self._run, shard_id))]
+    def drop(self, shard_id: int, revision: int = 0) -> None:
+        """Delete all parts of a revision, descriptions first; safe to repeat."""
+        prefix = layout.parts_prefix(self._run, shard_id, revision)
+        keys = [info.key for info in self._store.list(prefix)]
         for key in sorted(keys, key=lambda key: not key.endswith(".json")):
             self._store.delete(key)
 

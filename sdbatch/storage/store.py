@@ -15,23 +15,33 @@ import random
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar
 
+from sdbatch.credentials import check_options, check_url
 from sdbatch.errors import CommitUnknownError, InputError, ObjectNotFoundError, StorageError
+from sdbatch.remote import demand_client, scheme_of
 
 STORES = {
     "": "sdbatch.storage.local_store:LocalStore",
     "file": "sdbatch.storage.local_store:LocalStore",
     "local": "sdbatch.storage.local_store:LocalStore",
     "memory": "sdbatch.storage.fsspec_store:MemoryStore",
+    "s3": "sdbatch.storage.s3_store:S3Store",
+    "s3a": "sdbatch.storage.s3_store:S3Store",
+    "gs": "sdbatch.storage.gcs_store:GcsStore",
+    "gcs": "sdbatch.storage.gcs_store:GcsStore",
+    "az": "sdbatch.storage.azure_store:AzureStore",
+    "abfs": "sdbatch.storage.azure_store:AzureStore",
+    "abfss": "sdbatch.storage.azure_store:AzureStore",
 }
 """URL scheme to `module:class`, imported when first asked for."""
 
-SUPPORTED = "a local path, file:// or memory://"
+SUPPORTED = "a local path, file://, memory://, s3://, gs://, az:// or abfs://"
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _PART = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_=.-]*")
 
 
@@ -57,12 +67,15 @@ class Store(ABC):
 
     Attributes:
         url: Absolute path or URL of the root.
+        options: What it was opened with; names of secrets, never secrets.
         private: Objects are seen by this process only.
     """
 
+    options: Mapping[str, Any] = MappingProxyType({})
     private: ClassVar[bool] = False
     create_attempts: ClassVar[int] = 5
     pause_s: ClassVar[float] = 0.05
+    list_threads: ClassVar[int] = 16
 
     url: str
 
@@ -137,6 +150,21 @@ class Store(ABC):
         check_prefix(prefix)
         return iter(sorted(self._walk(prefix), key=lambda info: info.key))
 
+    def list_many(self, prefixes: Sequence[str]) -> Iterator[ObjectInfo]:
+        """Every object below several prefixes, which are listed at the same time.
+
+        Objects come prefix by prefix in the order given, sorted by key within each.
+        """
+        for prefix in prefixes:
+            check_prefix(prefix)
+        if len(prefixes) < 2:
+            for prefix in prefixes:
+                yield from self.list(prefix)
+            return
+        with ThreadPoolExecutor(min(self.list_threads, len(prefixes)), "list") as pool:
+            for found in pool.map(lambda prefix: tuple(self.list(prefix)), prefixes):
+                yield from found
+
     def exists_any(self, name: str = "") -> bool:
         """Whether an object is called `name`, or any lies in the folder of that name.
 
@@ -163,9 +191,8 @@ class Store(ABC):
             StorageError: The write surely did not land.
         """
         reason = "it was refused, yet no object stands there"
-        for attempt in range(self.create_attempts):
-            if attempt:
-                time.sleep(self.pause_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+        for pause in self._create_pauses():
+            time.sleep(pause)
             try:
                 self._create_new(key, data)
                 return True
@@ -180,6 +207,12 @@ class Store(ABC):
             except StorageError as error:
                 reason = str(error)
         raise CommitUnknownError(self.join(key), reason)
+
+    def _create_pauses(self) -> Iterator[float]:
+        """Seconds to wait before each attempt to create; the last one said is the last one."""
+        yield 0.0
+        for attempt in range(self.create_attempts - 1):
+            yield self.pause_s * 2**attempt * random.uniform(0.5, 1.0)
 
     @abstractmethod
     def sweep(self, folder: str, *, deep: bool = False) -> int:
@@ -197,19 +230,22 @@ def open_store(url: str | os.PathLike[str], options: Mapping[str, Any] | None = 
 
     Args:
         url: Local path (`~` allowed) or URL.
-        options: fsspec options of the scheme. A local folder takes none and ignores
-            them: the same options may be meant for the manifest.
+        options: fsspec options of the scheme, secrets as `env:NAME`. A local folder takes
+            none and ignores them: the same options may be meant for the manifest.
 
     Raises:
-        InputError: The path is empty or names a file, or its scheme is not supported.
+        InputError: The path is empty or names a file, its scheme is not supported or its
+            client not installed, or a secret is written out.
     """
     address = os.fspath(url)
     if not address:
         raise InputError(f"output: the path is empty, give {SUPPORTED}")
-    match = _SCHEME.match(address)
-    scheme = match.group(1).lower() if match else ""
+    check_url(address, "output")
+    check_options(options or {})
+    scheme = scheme_of(address)
     if scheme not in STORES or (scheme and "::" in address):
         raise InputError(f"{address}: this version stores to {SUPPORTED}")
+    demand_client(address)
     module, _, name = STORES[scheme].partition(":")
     implementation = getattr(importlib.import_module(module), name)
     store: Store = implementation(address, dict(options or {}))

@@ -7,6 +7,7 @@ import pytest
 from sdbatch.audit.gc import collect_orphans
 from sdbatch.audit.verify import verify
 from sdbatch.errors import DamagedError, InputError
+from sdbatch.records import Redo
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import open_store
@@ -52,6 +53,52 @@ def test_only_what_no_record_names_is_deleted(store):
     assert collect_orphans(store) == []
     assert all(store.head(key) for key in NOT_OURS)
     assert verify(store, level=3).exit_code == 0
+
+
+def test_while_a_rework_is_open_nothing_is_deleted_and_its_command_is_named(store):
+    write_dataset(store)
+    folder = RunFolder(store)
+    folder.begin_rework(Redo("failed"), {1: 1}, PLAN)
+    store.put(LEFT_OVER[0], b"x")
+
+    with pytest.raises(InputError, match="finish it with sdbatch retry"):
+        collect_orphans(store)
+    assert store.head(LEFT_OVER[0])
+
+
+def test_a_rework_that_begins_while_gc_reads_loses_nothing(store):
+    write_dataset(store)
+    late = layout.data_key("data", 1, 3, "eeeeeeee")
+    listing = store.list
+
+    def begins_meanwhile(prefix):
+        if "commits" in prefix:
+            store.list = listing
+            RunFolder(store).begin_rework(Redo("failed"), {1: 1}, PLAN)
+            store.put(late, b"x")
+        return listing(prefix)
+
+    store.list = begins_meanwhile
+    with pytest.raises(InputError, match="retry"):
+        collect_orphans(store)
+    assert store.head(late)
+
+
+def test_parts_of_revisions_old_copies_and_unheeded_stops_go_and_logs_stay(store):
+    write_dataset(store)
+    part = layout.part_key("main", 1, "ffffffff", 0, "json", revision=2)
+    for number in range(4):
+        store.put(layout.compaction_key("main", number), b"x")
+    for epoch in (1, 2):
+        store.put(layout.lease_key("main", epoch), b"{}")
+        store.put(layout.stop_key("main", epoch), b"")
+    log = layout.log_key("main", "0a1b2c3d4e5f", "w0", 0)
+    for key in (part, log):
+        store.put(key, b"x")
+
+    old = [layout.compaction_key("main", number) for number in (0, 1)]
+    assert collect_orphans(store) == sorted([part, *old, layout.stop_key("main", 1)])
+    assert store.head(log)
 
 
 def test_half_written_files_of_dead_writers_go_too(tmp_path):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sdbatch.audit.status import describe, read_status
+from sdbatch.audit.status import read_status
+from sdbatch.audit.status_counts import Counts
+from sdbatch.audit.status_text import describe
 from sdbatch.errors import InputError
+from sdbatch.records import Redo
 from sdbatch.storage import layout
-from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.lease import hold_lease
 from sdbatch.storage.process_identity import this_process
 from tests.audit.tiny_dataset import (
@@ -68,7 +73,7 @@ def test_running_takes_rate_and_workers_from_fresh_progress(store):
         timedelta(seconds=left / 2), abs=timedelta(seconds=1)
     )
     assert "2.00 images/s, done at about" in describe(status, now)
-    assert "1 of 2 workers, 4 images in flight" in describe(status, now)
+    assert "1 of 2 workers up, 4 images in flight" in describe(status, now)
     assert status.resume == ""
 
 
@@ -124,7 +129,7 @@ def test_failures_count_against_what_the_job_allows(store, allow, exit_code):
 
     assert (status.state, status.exit_code) == ("done_with_failures", exit_code)
     assert status.errors == {"NonFiniteError": 2}
-    assert "failures: NonFiniteError 2" in describe(status)
+    assert f"failures: NonFiniteError 2; see: sdbatch errors {store.url}" in describe(status)
 
 
 @pytest.mark.parametrize("asked", [{"failures.allow": "2"}, {"failures": {"allow": "2"}}])
@@ -213,3 +218,141 @@ def test_a_driver_that_was_killed_on_this_machine_has_stopped_at_once(store, cha
 
     assert status.state == state
     assert (status.workers_up is None) == (state == "stopped")
+
+
+# -- before, and early ends --------------------------------------------------------------
+
+
+def test_a_driver_without_a_plan_is_starting_and_not_missing(store):
+    with hold_lease(store):
+        status = read_status(store)
+        assert (status.state, status.exit_code, status.images) == ("starting", 75, 0)
+        assert f"{this_process().place} drives" in describe(status)
+    status = read_status(store)
+
+    assert (status.state, status.resume) == ("stopped", "the same command again")
+    assert "nothing is planned yet" in describe(status)
+    assert json.loads(json.dumps(status.to_json()))["images"] == 0
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "shown"), [(4, 4), (5, 5), (3, 3), (75, 75), (0, 75), ("4", 75), (None, 75)]
+)
+def test_an_early_end_keeps_its_own_exit_code_and_reason(store, exit_code, shown):
+    write_dataset(store, shards=(0,), success=False)
+    with hold_lease(store):
+        say(store, ended={"exit_code": exit_code, "reason": "25 pictures failed", "at": "x"})
+    status = read_status(store)
+
+    assert (status.state, status.exit_code) == ("stopped", shown)
+    assert "ended 0 s ago: 25 pictures failed" in describe(status)
+    assert status.resume
+
+
+def test_the_last_word_of_an_earlier_driver_is_not_that_of_a_later_one(store):
+    write_dataset(store, shards=(0,), success=False)
+    say(store, ended={"exit_code": 4, "reason": "old"}, worker_hours=9.0, gpu_hours=9.0)
+    time.sleep(0.01)
+    with hold_lease(store):
+        pass
+    status = read_status(store)
+
+    assert (status.exit_code, status.ended, status.gpu_hours) == (75, "", 0.0)
+
+
+@pytest.mark.parametrize("ended", [{"exit_code": 0}, {"exit_code": 75}, {}, "nonsense"])
+def test_what_a_later_call_allowed_counts_for_a_finished_run(store, ended):
+    write_dataset(store)
+    with hold_lease(store):
+        say(store, ended=ended)
+
+    assert read_status(store).exit_code == (0 if ended == {"exit_code": 0} else 4)
+
+
+def test_a_store_that_fails_is_said(store):
+    write_dataset(store, shards=(0,), success=False)
+    with hold_lease(store):
+        say(store, paused="the store fails: 503", workers_starting=1)
+        shown = describe(read_status(store))
+
+    assert "paused: the store fails: 503" in shown
+    assert "1 of 2 workers up (1 starting)" in shown
+
+
+# -- hours -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "gpu_hours"), [("cuda:0 (H200), bfloat16", 2.5), ("cpu (EPYC), float32", 0.5)]
+)
+def test_hours_are_those_of_this_call_and_of_earlier_shards(store, env, gpu_hours):
+    write_dataset(store, shards=(0, 1), success=False, render_env=env)
+    for shard in (0, 1):
+        key = layout.commit_key("main", shard)
+        record = json.loads(store.get(key))
+        record["phase_seconds"] = {"denoise": 3000.0, "decode": 600.0, "write": 99_999.0}
+        if shard == 1:
+            record["started_at"] = "2999-01-01T00:00:00+00:00"  # begun in the call that runs
+        store.put(key, json.dumps(record).encode())
+    with hold_lease(store):
+        say(store, worker_hours=1.5, gpu_hours=1.5 if gpu_hours > 1 else 0.5)
+        status = read_status(store)
+
+    assert (status.gpu_hours, status.worker_hours) == (gpu_hours, 2.5)
+    assert f"{gpu_hours:.2f} GPU-hours" in describe(status)
+
+
+# -- reworks -----------------------------------------------------------------------------
+
+
+def test_an_unfinished_retry_is_said_with_the_command_that_finishes_it(store):
+    write_dataset(store)
+    folder = RunFolder(store)
+    folder.begin_rework(Redo("failed"), {1: 1}, PLAN)
+    status = read_status(store)
+    shown = describe(status)
+
+    assert (status.state, status.exit_code) == ("stopped", 75)
+    assert status.rework == {
+        "number": 1, "kind": "failed", "images": 2, "shards": 1, "of_shards": 1
+    }  # fmt: skip
+    assert "a retry of 2 failed pictures is unfinished: 1 of 1 shards are left" in shown
+    assert f"finish with: sdbatch retry {store.url}" in shown
+
+
+@pytest.mark.parametrize(("types", "images"), [(("NonFiniteError",), 2), (("Other",), 0)])
+def test_a_retry_counts_only_the_types_it_draws(store, types, images):
+    write_dataset(store)
+    RunFolder(store).begin_rework(Redo("failed", types), {1: 1}, PLAN)
+
+    assert read_status(store).rework["images"] == images
+
+
+def test_an_unfinished_repair_is_said(store):
+    write_dataset(store)
+    RunFolder(store).begin_rework(Redo("damaged"), {0: 1, 2: 1}, PLAN)
+    shown = describe(read_status(store))
+
+    assert "a repair is unfinished: 2 of 2 shards are left" in shown
+    assert f"finish with: sdbatch repair {store.url}" in shown
+
+
+def test_memory_does_not_grow_with_records(store):
+    result = write_shard(store, 0, *shard_rows(0))
+    one = CommitRecord(result, PLAN, 0, "w")
+
+    def many(number):
+        for shard in range(number):
+            text = f"2026-01-01T00:{shard % 60:02d}:00+00:00"
+            yield replace(one, result=replace(result, shard_id=shard, finished_at=text))
+
+    def peak(number):
+        tracemalloc.start()
+        counts = Counts.of(many(number), None, None)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (counts.shards, counts.success) == (number, 4 * number)
+        return most
+
+    peak(10)  # what the first call of all keeps for good
+    assert peak(20_000) < peak(1_000) + 1_000_000  # 50 bytes a record, of more than 1,000

@@ -14,12 +14,10 @@ from sdbatch.audit.verify import verify
 from sdbatch.errors import InputError
 from sdbatch.records import Shard
 from sdbatch.storage import layout
-from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import open_store
 from tests.audit.tiny_dataset import (
     FAILED,
     NUM_IMAGES,
-    PLAN,
     memory_store,
     parquet,
     picture,
@@ -320,22 +318,3 @@ def test_a_picture_that_lies_about_its_size_is_never_decoded(store):
 
     assert picture_fault(row) == "8x8 pixels instead of 4x4"
     assert picture_fault({**row, "image_width": 8, "image_height": 8}).startswith("its pixels")
-
-
-def test_revisions_are_what_is_verified(store):
-    write_dataset(store)
-    folder = RunFolder(store)
-    data, errors = shard_rows(1)
-    first = folder.record(1).result
-    scratch = memory_store()
-    write_job(scratch)
-    second = write_shard(scratch, 1, data, errors, attempt="0000000f")
-    for info in scratch.list(""):
-        if "0000000f" in info.key:
-            store.put(info.key, scratch.get(info.key))
-    folder.commit(second, PLAN, revision=1)
-    folder.create_success(PLAN, 3)
-    store.delete(first.data.key)
-
-    report = verify(store, level=3)
-    assert (report.problems, report.exit_code) == ([], 0)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sdbatch import api
+from sdbatch.cli.main import COMMANDS
 
 SDBATCH = [sys.executable, "-m", "sdbatch.cli.main"]
 
@@ -54,9 +55,7 @@ def test_help_shows_examples_groups_and_exit_codes_line_by_line():
     assert "\b" not in text
 
 
-@pytest.mark.parametrize(
-    "name", ["render", "plan", "status", "manifest", "bench", "replay", "trace", "verify", "gc"]
-)
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_help(name):
     done = run(name, "--help")
 
@@ -173,6 +172,18 @@ def test_json_goes_to_stdout_alone(good, tmp_path):
     assert summary["success"] == 10
 
 
+def test_log_lines_may_be_json_down_to_the_last_error(good, tmp_path):
+    args = ["render", good, tmp_path / "o", "--model", "fake", "--engine", "inline"]
+    done = run(*args, "--size", "64x64", "--json", "--log-format", "json")
+    refused = run(*args, "--size", "65x64", "--log-format=json")
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert json.loads(done.stdout)["exit_code"] == done.returncode == 0
+    assert {line["event"] for line in lines} == {"note", "progress"}
+    (said,) = [json.loads(line) for line in refused.stderr.splitlines()]
+    assert (said["event"], said["exit_code"], refused.returncode) == ("error", 2, 2)
+
+
 def test_json_tells_of_a_usage_error_too(tmp_path):
     done = run("render", "m.parquet", tmp_path / "o", "--steps", "abc", "--json")
 
@@ -272,7 +283,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "plan"])
+@pytest.mark.parametrize("command", ["status", "errors", "logs", "stop", "verify", "plan"])
 def test_looking_works_where_torch_and_ray_cannot_be_imported(command, good, tmp_path):
     out = tmp_path / "out"
     api.render(good, out, model="fake", engine="inline", size="64x64")

@@ -1,10 +1,11 @@
 """How a run shows itself: rates, clock times, plain lines, silence."""
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
 
-from sdbatch.cli.progress import PlainReporter, Rate, finish_time, reporter
+from sdbatch.cli.progress import JsonReporter, PlainReporter, Rate, finish_time, reporter
 from sdbatch.engine.events import Progress
 
 
@@ -73,3 +74,28 @@ def test_a_bar_goes_to_stderr_and_none_is_silent(capsys):
     assert "a line of rich" in captured.err
     assert "55/100" in captured.err
     assert "a line of none" not in captured.err
+
+
+def test_json_lines_are_objects_on_stderr_alone_every_few_seconds_and_at_the_end(capsys):
+    clock = Clock()
+    told = JsonReporter(clock)
+    told.note('a "line"\nof two')
+    for second in range(21):
+        clock.now = second
+        told.progress(at(5 * second, failed=3))
+        told.progress(at(5 * second, failed=3))
+
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in captured.err.splitlines()]
+    assert captured.out == ""
+    assert (lines[0]["event"], lines[0]["message"]) == ("note", 'a "line"\nof two')
+    assert [line["done"] for line in lines[1:]] == [0, 25, 50, 75, 100]
+    assert {"at", "level", "images", "failed", "workers_up", "images_per_s"} <= set(lines[-1])
+
+
+@pytest.mark.parametrize(("mode", "lines"), [("auto", 1), ("plain", 1), ("rich", 1), ("none", 0)])
+def test_the_log_format_overrides_the_display_but_not_silence(mode, lines, capsys):
+    with reporter(mode, "json") as report:
+        report.note("x")
+
+    assert len(capsys.readouterr().err.splitlines()) == lines

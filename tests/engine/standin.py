@@ -68,7 +68,7 @@ class StandIn:
         self.leases = queue.SimpleQueue()
         self.draining = threading.Event()
 
-    def load(self, render, sizes, token):
+    def load(self, render, sizes, token, spool_bytes=0):
         time.sleep(self.knobs.get("load_s", 0))
         fault = self.knobs.get("load")
         if fault == "not shared":
@@ -83,8 +83,14 @@ class StandIn:
     def offer(self, lease):
         self.leases.put(lease)
 
-    def drain(self):
+    def drain(self, within_s=None):
         self.draining.set()
+
+    def share(self, shard_id):
+        """Nothing is shared here: the slower attempt loses."""
+
+    def abandon(self, shard_id):
+        """The shard is drawn to its end all the same, and loses."""
 
     def ping(self):
         return time.monotonic()

@@ -27,7 +27,7 @@ class PaperCrew:
         self.orders.append(("assign", worker, lease.shard.shard_id))
         self.coming.append(done(worker, lease.shard.shard_id))
 
-    def drain(self, worker):
+    def drain(self, worker, within_s=None):
         self.orders.append(("drain", worker))
 
     def kill(self, worker, reason):

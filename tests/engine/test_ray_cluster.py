@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from sdbatch.engine.own_folder import LOCK
+from sdbatch.engine.own_folder import LOCK, living
 from sdbatch.engine.ray_cluster import PREFIX, connection
 from sdbatch.engine.ray_engine import run_on_ray
 from sdbatch.errors import JobError
@@ -34,7 +34,9 @@ run_on_ray(run, None, 1, StandIn)
 
 
 def folders():
-    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    """What lies there and belongs to nobody alive: others may run beside these tests."""
+    base = Path(tempfile.gettempdir())
+    return set(base.glob(f"{PREFIX}*")) - set(living(PREFIX, base))
 
 
 @pytest.mark.parametrize("address", ["ray://h:1", "ray://127.0.0.1:10001"])
@@ -116,3 +118,52 @@ def test_a_killed_driver_takes_all_processes_and_its_folder_with_it(tmp_path):
     assert len(processes) >= 6
     assert alive == []
     assert folders() == before
+
+
+STRANGER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+print("inside")
+"""
+HANGING = """
+import os, psutil, ray
+from sdbatch.engine import ray_cluster
+
+ray_cluster.SHUTDOWN_S = 2.0
+with ray_cluster.connection(None, num_cpus=1):
+    print(os.environ["RAY_AUTH_MODE"], ray.get_runtime_context().gcs_address, flush=True)
+    input()
+    for child in psutil.Process().children():
+        if child.name() in ("gcs_server", "raylet"):
+            child.suspend()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray ends with its driver on Linux only")
+def test_a_cluster_of_ours_asks_for_its_token_and_leaving_it_ends_whatever_hangs():
+    before = folders()
+    # As beside a cluster of somebody else's that asks for nothing.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    ) as driver:  # fmt: skip
+        mode, address = driver.stdout.readline().split()
+        refused = subprocess.run(
+            [sys.executable, "-c", STRANGER, address],
+            capture_output=True, text=True, env=environment, check=False, timeout=90,
+        )  # fmt: skip
+        family = psutil.Process(driver.pid).children(recursive=True)
+        leaving = time.monotonic()
+        driver.communicate("\n", timeout=60)
+    left_after = time.monotonic() - leaving
+    _, alive = psutil.wait_procs(family, timeout=5)
+
+    assert mode == "token"
+    assert refused.returncode != 0
+    assert "inside" not in refused.stdout
+    assert driver.returncode == 0
+    assert left_after < 20
+    assert folders() == before
+    assert alive == []

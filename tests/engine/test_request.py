@@ -94,3 +94,36 @@ def test_a_manifest_needs_a_named_output():
 
     with pytest.raises(InputError, match="no output"):
         own_folder(source_of("m.parquet", None, job), job)
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [(8, 1, 8), ("8", 1, 8), ("2:8", 2, 8), ("2:auto", 2, "auto"), ("auto", 1, "auto")],
+)
+def test_workers_are_a_number_a_range_or_auto(text, least, most):
+    job = asked(workers=text)
+
+    assert (job.value("workers.min"), job.value("workers.max")) == (least, most)
+
+
+@pytest.mark.parametrize("text", ["0", "8:2", "0:4", "a:b", "2:", ":2", "-1", "1.5", "none"])
+def test_what_is_no_number_of_workers_is_refused(text):
+    with pytest.raises(JobError, match="--workers"):
+        asked(workers=text)
+
+
+def test_a_minimum_above_the_maximum_of_another_layer_is_refused():
+    with pytest.raises(JobError, match="the minimum is 4, above the maximum 2"):
+        asked(settings=["workers.min=4"], workers=2)
+
+
+def test_limits_on_failures_have_flags():
+    job = asked(allow_failed="1%", stop_after_failed=7)
+
+    assert (job.value("failures.allow"), job.value("failures.stop_after")) == ("1%", "7")
+    assert job.sources["failures.allow"] == "--allow-failed"
+
+
+def test_no_speculation_is_a_key_as_well():
+    assert asked().value("speculate") is True
+    assert asked(speculate=False).sources["speculate"] == "--no-speculate"

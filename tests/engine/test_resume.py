@@ -134,7 +134,7 @@ def test_a_driver_that_died_just_before_its_last_words_is_finished_by_the_next(
         orphan.write_bytes(b"left by a lost attempt")
         for name in lost:
             (out / name).unlink()
-        monkeypatch.setattr("sdbatch.engine.run.run_inline", None)  # nothing is left to draw
+        monkeypatch.setattr("sdbatch.engine.session.run_inline", None)  # nothing is left to draw
         summary = api.render(path, out, **options)
 
         assert summary.exit_code == 0
@@ -170,7 +170,8 @@ def test_a_moved_manifest_is_read_where_it_lies_now(manifest, tmp_path, monkeypa
 def test_a_driver_that_comes_second_takes_the_plan_that_stands_or_is_refused(tmp_path):
     from contextlib import ExitStack
 
-    from sdbatch.api import _preparing, _run_options, _Silent
+    from sdbatch.api import _preparing, _Silent
+    from sdbatch.engine.request import run_options
     from sdbatch.engine.run import Run
 
     rows = [{"prompt": f"p{i}"} for i in range(12)]
@@ -180,7 +181,7 @@ def test_a_driver_that_comes_second_takes_the_plan_that_stands_or_is_refused(tmp
         for name, seed in (("same", {}), ("other", {"seed": 9})):
             again = _preparing(rows, out, {**options, **seed}, keep)
             prepared = again()
-            late[name] = Run(prepared, _run_options(prepared.asked, options), _Silent(), again)
+            late[name] = Run(prepared, run_options(prepared.asked, options), _Silent(), again)
         first = api.render(rows, out, **options)
         before = hashes(out)
 

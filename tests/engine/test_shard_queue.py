@@ -53,7 +53,7 @@ def test_a_failed_shard_rests_and_is_then_tried_again_as_often_as_allowed():
 
     assert attempts == 3
     assert now >= 2.0 + 4.0
-    assert finish == Finish(3, "shard 00000: bucket is gone")
+    assert finish == Finish(1, "shard 00000: cannot be read")
 
 
 def succeed(state, name, now, preempted=False):

@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+import sdbatch
 from sdbatch.engine.driver_loop import Stop
 from sdbatch.engine.signals import stop_on_signals
 
@@ -31,7 +34,8 @@ def test_handlers_are_restored_even_after_an_error():
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_the_second_signal_ends_the_process_at_once():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_the_process_at_once_and_says_that_it_can_be_resumed(number):
     code = (
         "import time\n"
         "from sdbatch.engine.driver_loop import Stop\n"
@@ -42,9 +46,39 @@ def test_the_second_signal_ends_the_process_at_once():
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "up\n"
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(number)
     assert "once more ends at once" in child.stdout.readline()
-    child.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    child.send_signal(number)
     child.communicate(timeout=10)
 
-    assert child.returncode == -signal.SIGTERM
+    assert child.returncode == 75
+    assert time.monotonic() - began < 2
+
+
+def test_a_run_that_two_signals_ended_is_resumed(tmp_path):
+    code = (
+        "import sys\n"
+        "from sdbatch.cli.main import main\n"
+        "main(['render', '--prompt', 'a', '--num-images-per-prompt', '100', sys.argv[1],\n"
+        "      '--engine', 'inline', '--model', 'fake:ms=30', '--size', '64x64',\n"
+        "      '--progress', 'none'])\n"
+    )
+    out = tmp_path / "out"
+    child = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out / "__sdbatch/main/job.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    child.wait(timeout=10)
+    options = {"engine": "inline", "model": "fake:ms=30", "size": "64x64"}
+
+    assert child.returncode == 75
+    assert time.monotonic() - began < 2
+    assert sdbatch.open_dataset(out).status().exit_code == 75
+    assert (
+        sdbatch.render(prompt=["a"], num_images_per_prompt=100, out=out, **options).exit_code == 0
+    )

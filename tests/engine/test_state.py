@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdbatch.engine.events import (
+    Assign,
     Drain,
     Finish,
     Kill,
@@ -12,8 +13,8 @@ from sdbatch.engine.events import (
     Pulse,
     StopRequested,
 )
-from sdbatch.engine.run_terms import WorkerLeaving, WorkerRefused
-from sdbatch.engine.state import DRAIN_S, EngineState
+from sdbatch.engine.run_terms import Limits, WorkerLeaving, WorkerRefused
+from sdbatch.engine.state import EngineState
 from sdbatch.errors import ModelError, StoreNotSharedError
 from tests.engine.standin import make_shards, ready
 from tests.engine.world import (
@@ -28,6 +29,8 @@ from tests.engine.world import (
     make_terms,
     started,
 )
+
+DRAIN_S = Limits().drain_s
 
 # -- starting workers ------------------------------------------------------------------
 
@@ -99,8 +102,8 @@ def test_a_hopeless_failure_drains_the_others_before_the_end():
     commands = state.handle(failed(one, 0, retryable=False, exit_code=2), 1.0)
     last = state.handle(LeaseReturned(two, 1), 2.0)
 
-    assert commands == [Drain(one), Drain(two)]
-    assert last == [Finish(2, "shard 00000: bucket is gone")]
+    assert commands == [Drain(one, DRAIN_S), Drain(two, DRAIN_S)]
+    assert last == [Finish(2, "shard 00000: cannot be read")]
 
 
 def test_an_unfit_worker_is_ended_and_replaced_and_its_other_lease_goes_on_elsewhere():
@@ -111,7 +114,7 @@ def test_an_unfit_worker_is_ended_and_replaced_and_its_other_lease_goes_on_elsew
     elsewhere = state.handle(done(two, 2), 1.5)
     replaced = state.tick(3.0)
 
-    assert commands == [Kill(one, "bucket is gone")]
+    assert commands == [Kill(one, "cannot be read")]
     assert assigned(elsewhere) == [(two, 1)]
     assert started(replaced) == ["w2"]
 
@@ -125,7 +128,7 @@ def test_a_shard_that_another_attempt_committed_is_closed_and_counted_once():
     state.handle(done(two, 0, won=False), 4.0)
 
     assert (state.tally.shards, state.tally.success) == (2, 8)
-    assert state.progress().done == 8
+    assert state.progress(2.0).done == 8
     assert state.handle(done(two, 2), 5.0) == [Finish(0, "")]
 
 
@@ -169,7 +172,7 @@ def test_a_stop_drains_all_and_ends_with_75_when_all_leases_are_back():
     drains = state.handle(StopRequested("SIGTERM"), 1.0)
     answers = [state.handle(LeaseReturned(*each), 2.0) for each in held]
 
-    assert drains == [Drain(one), Drain(two)]
+    assert drains == [Drain(one, DRAIN_S), Drain(two, DRAIN_S)]
     assert answers[:-1] == [[]] * (len(held) - 1)
     assert answers[-1] == [Finish(75, "SIGTERM")]
 
@@ -180,7 +183,7 @@ def test_a_worker_that_comes_up_during_the_end_is_drained_and_gets_no_lease():
     state.handle(ready(one), 0.0)
     state.handle(StopRequested("SIGTERM"), 1.0)
 
-    assert state.handle(ready(two), 2.0) == [Drain(two)]
+    assert state.handle(ready(two), 2.0) == [Drain(two, DRAIN_S - 1.0)]
 
 
 def test_a_stop_does_not_wait_for_ever():
@@ -208,7 +211,7 @@ def test_too_many_failed_pictures_drain_the_run_and_end_it_with_4():
     end = [one for shard in (2, 3) for one in state.handle(LeaseReturned(name, shard), 3.0)]
 
     assert not any(isinstance(one, Drain) for one in below)
-    assert above == [Drain(name)]
+    assert above == [Drain(name, DRAIN_S)]
     assert end == [Finish(4, "3 pictures failed, the limit is 3")]
 
 
@@ -231,38 +234,136 @@ def test_progress_adds_what_stood_before_to_what_is_drawn_now():
     (one, two), _ = bring_up(state)
     state.handle(done(one, 0, success=3, failed=1), 1.0)
     state.handle(Pulse(two, {1: 2}, 2, "drawing"), 2.0)
-    progress = state.progress()
+    progress = state.progress(2.0)
 
     assert (progress.images, progress.done, progress.finished) == (20, 16, 2)
     assert (progress.failed, progress.shards, progress.shards_done) == (2, 5, 4)
     assert (progress.workers_up, progress.workers_wanted, progress.in_flight) == (2, 2, 2)
 
 
+# -- limits ----------------------------------------------------------------------------
+
+
+def test_a_run_drains_when_its_time_is_over_and_ends_with_75():
+    state = make_state(8, workers=1, stop_after_s=7200.0, ends_at=500.0)
+    (name,), _ = bring_up(state)
+    state.handle(Pulse(name, {0: 1}, 1, "drawing"), 499.0)
+    before, at = state.tick(499.5), state.tick(500.0)
+    end = [one for shard in (0, 1) for one in state.handle(LeaseReturned(name, shard), 501.0)]
+
+    assert before == []
+    assert at == [Drain(name, DRAIN_S)]
+    assert end == [Finish(75, "--stop-after 2h00m is over")]
+
+
+def test_the_grace_of_a_drain_is_the_callers():
+    state = make_state(8, workers=1, drain_s=25.0)
+    (name,), _ = bring_up(state)
+
+    assert state.handle(StopRequested("SIGTERM"), 1.0) == [Drain(name, 25.0)]
+    assert state.tick(25.9) == []
+    assert state.tick(26.0) == [Finish(75, "SIGTERM")]
+
+
+def test_a_revision_is_leased_as_such():
+    shards = make_shards(2)
+    terms = make_terms(workers=1, shards=2)
+    state = EngineState(shards, terms, random.Random(1), 0.0, {1: 3})
+    (name,), commands = bring_up(state)
+    commands += state.handle(done(name, 0), 1.0)
+    leases = {one.lease.shard.shard_id: one.lease for one in commands if isinstance(one, Assign)}
+
+    assert (leases[0].revision, leases[1].revision) == (0, 3)
+
+
 # -- anything at all -------------------------------------------------------------------
 
+RUNS = {
+    "seed": st.integers(0, 2**32),
+    "num_shards": st.integers(1, 25),
+    "images": st.integers(1, 30),
+    "workers": st.integers(1, 5),
+}
 
-@settings(max_examples=200, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    num_shards=st.integers(1, 25),
-    images=st.integers(1, 30),
-    workers=st.integers(1, 5),
-    faults=st.integers(0, 12),
-)
+
+def world_of(seed, num_shards, images, workers, speeds, limits=None, **knobs):
+    shards, chance = make_shards(num_shards, images), random.Random(seed)
+    terms = make_terms(
+        workers=workers, images=num_shards * images, shards=num_shards, **(limits or {})
+    )
+    return World(EngineState(shards, terms, chance, 0.0), shards, chance, speeds, **knobs)
+
+
+@settings(max_examples=150, deadline=None)
+@given(**RUNS, faults=st.integers(0, 12))
 def test_whatever_dies_or_fails_every_shard_is_committed_once_or_the_end_says_why(
     seed, num_shards, images, workers, faults
 ):
-    shards, chance = make_shards(num_shards, images), random.Random(seed)
-    terms = make_terms(workers=workers, images=num_shards * images, shards=num_shards)
-    state = EngineState(shards, terms, chance, 0.0)
-    world = World(state, shards, chance, speeds=(8.0, 5.0), faults=faults)
+    world = world_of(seed, num_shards, images, workers, (8.0, 5.0), faults=faults)
 
     finish = world.run()
 
     assert world.commits == len(world.committed)
     if finish.exit_code == 0:
-        assert world.committed == {shard.shard_id for shard in shards}
-        assert state.progress().done == num_shards * images
+        assert world.committed == set(range(num_shards))
+        assert world.state.progress(world.now).done == num_shards * images
     else:
         assert faults
         assert finish.reason
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    **RUNS,
+    faults=st.integers(0, 6),
+    nodes=st.integers(1, 3),
+    slowest=st.sampled_from([5.0, 0.5, 0.05]),
+    outage=st.none() | st.tuples(st.floats(0, 60), st.floats(1, 2000)),
+    full=st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    rooms=st.lists(st.tuples(st.floats(1, 60), st.integers(1, 6)), max_size=3),
+    stop_at=st.none() | st.floats(0, 120),
+)
+def test_in_any_weather_a_run_ends_with_all_committed_or_with_a_stated_reason_and_code(
+    seed, num_shards, images, workers, faults, nodes, slowest, outage, full, rooms, stop_at
+):
+    world = world_of(
+        seed, num_shards, images, workers, (8.0, 5.0, slowest),
+        faults=faults, nodes=nodes, full=full, rooms=rooms, stop_at=stop_at, dt=0.5,
+        outages=((outage[0], outage[0] + outage[1]),) if outage else (),
+    )  # fmt: skip
+
+    finish = world.run()
+
+    assert world.commits == len(world.committed)
+    if finish.exit_code == 0:
+        assert world.committed == set(range(num_shards))
+        return
+    assert finish.reason
+    assert finish.exit_code in {
+        *((1, 5) if faults else ()), *((3,) if full or outage else ()),
+        *((75,) if stop_at is not None else ()),
+    }  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(**RUNS)
+def test_nothing_goes_wrong_in_a_world_where_nothing_does(seed, num_shards, images, workers):
+    world = world_of(seed, num_shards, images, workers, (8.0, 5.0, 0.3))
+
+    assert world.run() == Finish(0, "")
+    assert world.state.tally.workers_lost == 0
+
+
+def run_with_a_straggler(speculate):
+    limits = {"speculate": speculate}
+    world = world_of(1, 9, 40, 3, (4.0, 4.0, 0.1), limits=limits)
+    assert world.run() == Finish(0, "")
+    return world
+
+
+def test_speculation_shortens_the_tail_of_a_slow_worker():
+    alone, helped = run_with_a_straggler(speculate=False), run_with_a_straggler(speculate=True)
+
+    assert alone.joined == 0
+    assert helped.joined >= 1
+    assert helped.now < 0.3 * alone.now

@@ -6,11 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sdbatch import api
-from sdbatch.engine import job_folder
 from sdbatch.engine.events import (
     CARE_ALONE,
-    Lease,
     LeaseReturned,
     Pulse,
     ShardDone,
@@ -18,49 +15,18 @@ from sdbatch.engine.events import (
     WorkerReady,
 )
 from sdbatch.engine.worker import Worker
-from sdbatch.errors import DeviceMemoryError, ModelError, StoreNotSharedError
+from sdbatch.errors import (
+    DeviceMemoryError,
+    ModelError,
+    StoreNotSharedError,
+)
 from sdbatch.records import RenderSpec, RowFailure
 from sdbatch.render.fake import FakeRenderer
 from sdbatch.render.model_facts import find_model
 from sdbatch.storage.commit import RunFolder
-from sdbatch.storage.layout import token_key
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import open_store
-
-
-@pytest.fixture
-def job(manifest, tmp_path):
-    """A planned run of 4 shards of 10 rows that nobody has drawn yet."""
-    out = tmp_path / "out"
-    api.render(manifest(40), out, model="fake", engine="inline", size="64x64", shard_size=10)
-    store = open_store(out)
-    for folder in ("commits", "success"):
-        for info in list(store.list(f"__sdbatch/main/{folder}/")):
-            store.delete(info.key)
-    stored = job_folder.read(store, "main")
-    store.put(token_key("t"), b"driver")
-    return stored
-
-
-def ready_worker(job, model="fake"):
-    worker = Worker("w0", job.spec.output, {}, 0.05)
-    facts = find_model(model)
-    spec = RenderSpec(model, facts.path, facts.revision, "auto", {}, 1)
-    return worker, worker.load(spec, ((64, 64),), "t")
-
-
-def lease(job, shard_id, **care):
-    return Lease(job.shards[shard_id], attempt=1, **care)
-
-
-def events_until(worker, job, count, kind):
-    """Events up to the n-th of a kind, then drained to the end."""
-    seen = []
-    for event in worker.work(job.spec):
-        seen.append(event)
-        if sum(isinstance(e, kind) for e in seen) == count:
-            worker.drain()
-    return seen
+from tests.engine.one_worker import events_until, lease, ready_worker
 
 
 def test_a_worker_that_is_ready_says_where_and_with_what(job):
@@ -168,7 +134,7 @@ def test_with_the_greatest_care_one_picture_is_drawn_and_saved_at_a_time(job, mo
 
     saved = []
     monkeypatch.setattr(FakeRenderer, "_draw", draw)
-    monkeypatch.setattr(Parts, "store", lambda *args: saved.append(args[-1]))
+    monkeypatch.setattr(Parts, "store", lambda *args, **_: saved.append(args[5]))
     worker, _ = ready_worker(job)
     worker.offer(lease(job, 0, care=CARE_ALONE))
     events_until(worker, job, 1, ShardDone)

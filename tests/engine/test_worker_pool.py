@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import pytest
 
 from sdbatch.engine.events import (
+    Drain,
     Finish,
     Kill,
+    LeaseReturned,
     Pulse,
 )
-from sdbatch.engine.worker_pool import duration
+from sdbatch.engine.run_terms import RoomChanged
+from sdbatch.engine.watchdog import duration
 from tests.engine.standin import ready
 from tests.engine.world import (
     assigned,
@@ -64,8 +69,8 @@ def test_failing_starts_after_a_first_success_only_slow_down():
         pauses.append(now - asked)
         (second,) = names
 
-    assert pauses[0] <= 1.5
-    assert 3.5 <= pauses[1] <= 5.5
+    assert 3.5 <= pauses[0] <= 5.5
+    assert 7.5 <= pauses[1] <= 10.5
     assert 220 <= pauses[-1] <= 300.5
 
 
@@ -123,14 +128,16 @@ def test_a_silent_worker_is_ended_and_its_shard_leased_again(gap, hung):
 
 
 def test_an_idle_worker_may_be_silent():
-    state = make_state(3, workers=2)
+    state = make_state(3, workers=2, speculate=False)
     (one, two), _ = bring_up(state)
     state.handle(done(one, 0), 1.0)
     state.handle(done(one, 2), 2.0)
+    told = []
     for now in range(1000):
         state.handle(Pulse(two, {1: 0}, 1, "drawing"), float(now))
+        told += state.tick(float(now))
 
-    assert state.tick(1000.0) == []
+    assert told == [Drain(one)], "it is given back, not ended for its silence"
 
 
 def test_a_worker_that_pulses_without_a_picture_is_ended_once_it_is_known_how_long_they_take():
@@ -176,3 +183,158 @@ def test_nobody_is_started_for_work_that_a_starting_worker_will_take():
 )
 def test_durations_read_as_people_say_them(seconds, text):
     assert duration(seconds) == text
+
+
+# -- as many as asked, as many as there is room for ------------------------------------
+
+
+def test_a_run_begins_with_the_first_worker_and_goes_on_asking_for_the_others():
+    state = make_state(40, workers=8, min_workers=4, wait_s=100.0)
+    names = started(state.tick(0.0))
+
+    assert len(names) == 8
+    assert assigned(state.handle(ready(names[0]), 1.0))
+
+
+def test_fewer_workers_than_the_minimum_for_too_long_end_the_run_in_order():
+    state = make_state(40, workers=8, min_workers=4, wait_s=100.0)
+    names = started(state.tick(0.0))
+    for name in names[:3]:
+        state.handle(ready(name), 1.0)
+    line = state.waiting_line(31.0)
+    before = state.tick(99.0)
+    drains = state.tick(100.0)
+
+    assert line == "waiting for GPUs: 3 of 8 workers, at least 4 are asked for, 31s"
+    assert finish_of(before) is None
+    assert [one.worker for one in drains if isinstance(one, Drain)] == names[:3]
+    held = [(view.name, shard) for view in state._pool.views.values() for shard in view.leases]
+    ends = [state.handle(LeaseReturned(*each), 101.0) for each in held]
+    assert finish_of(ends[-1]) == Finish(
+        5, "3 of at least 4 workers came up within 1m40s: still waiting for GPUs"
+    )
+
+
+def test_the_minimum_counts_only_while_there_is_work_that_nobody_holds():
+    state = make_state(3, workers=3, min_workers=3, wait_s=100.0, speculate=False)
+    one, two, three = started(state.tick(0.0))
+    for name in (one, two, three):
+        state.handle(ready(name), 0.0)
+    state.handle(done(one, 0), 1.0)
+    state.handle(died(one, preempted=True), 2.0)
+    told = []
+    for now in range(3, 290):
+        for name, shard in ((two, 1), (three, 2)):
+            state.handle(Pulse(name, {shard: 0}, 1, "drawing"), float(now))
+        told += state.tick(float(now))
+
+    assert told == []
+
+
+def test_a_worker_that_comes_late_ends_the_countdown():
+    state = make_state(40, workers=2, min_workers=2, wait_s=100.0)
+    one, two = started(state.tick(0.0))
+    state.handle(ready(one), 1.0)
+    state.handle(Pulse(one, {0: 1}, 1, "drawing"), 99.0)
+    state.handle(ready(two), 99.5)
+
+    assert finish_of(state.tick(150.0)) is None
+
+
+def test_the_pool_grows_and_shrinks_with_the_room():
+    state = make_state(100, workers=2)
+    first, _ = bring_up(state)
+    grown = started(state.handle(RoomChanged(5), 1.0))
+    state.handle(RoomChanged(1), 2.0)
+    after_a_death = started(state.handle(died(first[0], preempted=True), 3.0))
+
+    assert len(grown) == 3
+    assert after_a_death == []
+    assert state.progress(3.0).workers_wanted == 1
+    assert state.progress(3.0).workers_starting == 3
+
+
+def test_room_for_fewer_than_the_minimum_still_asks_for_the_minimum():
+    state = make_state(100, workers=1, min_workers=3)
+
+    assert len(started(state.tick(0.0))) == 3
+
+
+def test_workers_are_given_back_at_the_tail_but_never_one_that_an_open_shard_could_need():
+    state = make_state(4, workers=4, speculate=False)
+    names, _ = bring_up(state)
+    state.handle(done(names[0], 0), 1.0)
+    state.handle(done(names[1], 1), 2.0)
+    told = {}
+    for now in range(3, 100):
+        for name, shard in ((names[2], 2), (names[3], 3)):
+            state.handle(Pulse(name, {shard: 1}, 1, "drawing"), float(now))
+        told[now] = state.tick(float(now))
+
+    drained = [(now, one.worker) for now, commands in told.items() for one in commands]
+    assert sorted(name for _, name in drained) == names[:2]
+    assert all(now >= 60 for now, _ in drained)
+
+
+def test_workers_that_never_found_room_are_called_off_when_nothing_waits_any_more():
+    state = make_state(3, workers=3, speculate=False)
+    one, two, three = started(state.tick(0.0))
+    state.handle(ready(one), 1.0)
+    state.handle(done(one, 0), 2.0)
+    state.handle(done(one, 1), 3.0)  # it holds the last shard now
+    told = []
+    for now in range(4, 80):
+        state.handle(Pulse(one, {2: 1}, 1, "drawing"), float(now))
+        told += state.tick(float(now))
+
+    assert told == [Kill(two, ""), Kill(three, "")]
+    assert state.tally.workers_lost == 0
+
+
+def test_while_starts_fail_one_at_a_time_is_tried():
+    state = make_state(40, workers=6)
+    names = started(state.tick(0.0))
+    state.handle(ready(names[0]), 0.0)
+    for name in names[1:]:
+        state.handle(died(name, init=True), 1.0)
+    tries = [started(state.tick(float(now))) for now in range(2, 400)]
+
+    assert max(len(each) for each in tries) == 1
+
+
+def test_failing_starts_do_not_end_the_run_while_others_may_still_succeed():
+    state = make_state(40, workers=6)
+    names = started(state.tick(0.0))
+    ends = [finish_of(state.handle(died(name, init=True), 1.0)) for name in names[:5]]
+
+    assert ends == [None] * 5
+    assert assigned(state.handle(ready(names[5]), 2.0))
+
+
+def test_hours_count_workers_that_load_or_are_up_by_device():
+    state = make_state(4, workers=2)
+    one, two = started(state.tick(0.0))
+    gpu = replace(ready(one), env=replace(ready(one).env, device="cuda"), load_seconds=100.0)
+    state.handle(gpu, 100.0)
+    state.handle(replace(ready(two), load_seconds=0.0), 1900.0)
+    state.handle(died(one), 3600.0)
+    progress = state.progress(5500.0)
+
+    assert progress.gpu_hours == 1.0
+    assert progress.worker_hours == 2.0
+
+
+# -- a shard that stands still -----------------------------------------------------------
+
+
+def test_a_shard_that_stands_still_while_its_worker_moves_on_ends_the_worker():
+    state = make_state(40, workers=1, images=1000)
+    (name,), _ = bring_up(state)
+    kills = []
+    for now in range(4000):
+        state.handle(Pulse(name, {0: min(now, 10), 1: now // 6}, 4, "drawing"), float(now))
+        kills += [(now, one) for one in state.tick(float(now)) if isinstance(one, Kill)]
+
+    (when, kill), *_ = kills
+    assert 1800 <= when <= 1900
+    assert kill == Kill(name, "shard 00000 stands still for 30m01s while others move")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdbatch.errors import ManifestError
-from sdbatch.manifest.reader import iter_tables, open_manifest, read_rows
+from sdbatch.manifest.reader import demand_unchanged, iter_tables, open_manifest, read_rows
 
 
 def prompts(count, start=0):
@@ -210,3 +210,18 @@ def test_footers_longer_than_the_first_read_are_read_whole(write):
 
     assert pq.read_metadata(path).serialized_size > 65536
     assert open_manifest(path).ref.num_rows == 400
+
+
+def test_only_files_with_a_wanted_row_must_be_unchanged(tmp_path):
+    for number in range(3):
+        pq.write_table(pa.table({"prompt": [f"{number}"] * 10}), tmp_path / f"{number}.parquet")
+    ref = open_manifest(str(tmp_path)).ref
+    demand_unchanged(ref, [(0, 30)])
+    (tmp_path / "1.parquet").unlink()
+
+    demand_unchanged(ref, [(0, 10), (20, 25)])
+    with pytest.raises(ManifestError, match="no such file"):
+        demand_unchanged(ref, [(9, 11)])
+    pq.write_table(pa.table({"prompt": ["other"] * 10}), tmp_path / "1.parquet")
+    with pytest.raises(ManifestError, match="changed since the plan was made"):
+        demand_unchanged(ref, [(12, 13)])

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbatch.plan.seeds import BY_CONTENT, BY_ID, BY_POSITION, derived_seed, seed_of
+from sdbatch.plan.seeds import BY_CONTENT, BY_ID, BY_POSITION, derived_seed, reseeded, seed_of
 
 KEYS = st.tuples(
     st.integers(0, 2**63 - 1),
@@ -33,3 +33,17 @@ def test_every_part_of_the_key_counts(keys):
 
 def test_a_stated_seed_counts_up_with_the_picture():
     assert [seed_of(40, index) for index in range(3)] == [40, 41, 42]
+
+
+def test_other_seeds_follow_from_the_planned_one_for_ever():
+    assert [reseeded(636753478, number) for number in range(3)] == [
+        157563522,
+        2041266531,
+        4226306451,
+    ]
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+def test_other_seeds_stay_below_two_to_the_32(seed, number):
+    assert 0 <= reseeded(seed, number) < 2**32
+    assert reseeded(seed, number) == reseeded(seed, number)

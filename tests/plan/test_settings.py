@@ -100,6 +100,7 @@ OTHERWISE = {
     "fuse_qkv": True,
     "attention": "math",
     "tf32": True,
+    "lossy": "deepcache:3,fp8",
 }
 
 
@@ -122,3 +123,10 @@ def test_the_canary_is_no_part_of_the_plan(resolved):
 
     assert got.plan_id() == resolved().plan_id()
     assert got.settings["canary"].value is False
+
+
+def test_who_draws_and_how_the_tail_is_shortened_is_no_part_of_the_plan(resolved):
+    got = resolved(("job file a.yaml", {"workers": {"min": 2, "max": 8}, "speculate": False}))
+
+    assert got.plan_id() == resolved().plan_id()
+    assert got.settings["workers.min"].value == 2

@@ -12,7 +12,7 @@ import pytest
 
 from sdbatch.errors import ModelError
 from sdbatch.records import RenderSpec, RowFailure
-from sdbatch.render.fake import fake_fails, fake_pixels
+from sdbatch.render.fake import Painted, fake_fails, fake_pixels, read_fake
 from sdbatch.render.loading import load_renderer
 from tests.render.drawing import make_row, pictures
 
@@ -112,3 +112,19 @@ def test_shares_of_black_and_of_equal_pictures_add_up():
     assert 60 < len(others) < 140
     assert len(own) > 140
     assert all(np.array_equal(pixels, others[0]) for pixels in others)
+
+
+@pytest.mark.parametrize("size", [(64, 8), (64, 64), (512, 256), (72, 88)])
+@pytest.mark.parametrize("row_hash", ["0123456789abcdef" * 4, "f" * 64, "ab", ""])
+def test_a_picture_says_whose_it_is(size, row_hash):
+    row = make_row(7, width_px=size[0], height_px=size[1], seed=2**32 - 1, row_hash=row_hash)
+
+    painted = read_fake(fake_pixels(row))
+
+    assert painted == Painted.of(7, row.image_index, 2**32 - 1, row_hash)
+    assert painted != Painted.of(7, row.image_index, 2**32 - 1, "123")
+
+
+def test_a_picture_too_small_for_its_bits_is_not_read():
+    with pytest.raises(ValueError, match="32x32 cannot be read"):
+        read_fake(fake_pixels(make_row(0, width_px=32, height_px=32)))

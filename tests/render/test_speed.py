@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from sdbatch import api
-from sdbatch.errors import ModelError, RenderError
+from sdbatch.errors import ModelError, PlanChangedError, RenderError
 from sdbatch.records import RenderSpec, Speed
 from sdbatch.render import speed as speed_module
 from sdbatch.render.loading import load_renderer
+from sdbatch.render.pointwise import PointwiseLinear
 from sdbatch.render.speed import KERNELS, find_compiler
 from tests.render.drawing import make_row, pictures
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.render
 
 SCHEDULERS = ("DDIMScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler")
 CLOSE = (
+    Speed(channels_last=False),
     Speed(channels_last=True),
     Speed(fuse_qkv=True),
     Speed(attention="math"),
@@ -31,6 +33,9 @@ CLOSE = (
     Speed(attention="sdpa"),
     Speed(channels_last=True, fuse_qkv=True, attention="math"),
 )
+
+ABSENT = ("flash", "cudnn") if torch.cuda.is_available() else ("efficient", "cudnn")
+"""Attention kernels that this device has none of for float32."""
 
 
 def mixed_rows(count):
@@ -47,8 +52,8 @@ def mixed_rows(count):
 
 @pytest.fixture(scope="module")
 def load_with(shapes):
-    def load(switches, path=shapes.path, revision=shapes.revision, sizes=((32, 32),)):
-        spec = RenderSpec("shapes", str(path), revision, "auto", {"32x32": 4}, 1, switches)
+    def load(switches, path=shapes.path, revision=shapes.revision, sizes=((32, 32),), dtype="auto"):
+        spec = RenderSpec("shapes", str(path), revision, dtype, {"32x32": 4}, 1, switches)
         return load_renderer(spec, sizes)
 
     return load
@@ -116,6 +121,51 @@ def test_switches_reach_the_model(load_with):
     assert vae.vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("asked", [True, False, "auto"])
+def test_auto_lays_weights_out_with_channels_last_where_a_cpu_computes(asked, load_with):
+    renderer = load_with(Speed(channels_last=asked))
+    on_cpu = renderer.env.device == "cpu"
+    wanted = on_cpu if asked == "auto" else asked
+    _, unet, vae = renderer.rooms
+
+    for part in (unet.unet, vae.vae):
+        strides = part.conv_in.weight if hasattr(part, "conv_in") else part.decoder.conv_in.weight
+        assert (not strides.is_contiguous()) is wanted
+    layers = {type(m) for m in unet.unet.modules() if isinstance(m, torch.nn.Linear)}
+    assert (PointwiseLinear in layers) is (wanted and on_cpu)
+    assert ("channels last" in renderer.env.kernels) is wanted
+
+
+def test_eight_bit_weights_come_near_and_keep_rows_apart(load_with, renderer):
+    rows = mixed_rows(7)
+    plain = pictures(renderer.render(rows))
+    small_weights = load_with(Speed(lossy="fp8"))
+
+    drawn = neighbours_change_nothing(small_weights, rows)
+
+    weights = [w for w in small_weights.rooms[1].unet.parameters() if w.ndim > 1]
+    stored = sum(w.numel() for w in weights if w.dtype == torch.float8_e4m3fn)
+    assert stored > 0.9 * sum(w.numel() for w in weights)
+    assert any(not np.array_equal(drawn[index], plain[index]) for index in plain)
+    for index, pixels in plain.items():
+        assert np.abs(pixels.astype(float) - drawn[index]).mean() < 8
+    assert "fp8" in small_weights.env.kernels
+
+
+def test_a_lossy_run_says_so_in_its_plan_and_in_every_row(tmp_path):
+    options = {"engine": "inline", "size": "32x32", "batch_size": 4, "num_inference_steps": 4}
+    out = tmp_path / "out"
+    rows = [{"prompt": "a red circle", "seed": i} for i in range(3)]
+    lossy = {"settings": ["render.lossy=fp8,deepcache:2"]}
+
+    api.render(rows, out, **lossy, **options)
+
+    table = api.open_dataset(out).to_table(["render_env"])
+    assert all("deepcache:2,fp8" in text.as_py() for text in table["render_env"])
+    with pytest.raises(PlanChangedError, match=r"render\.lossy"):
+        api.render(rows, out, settings=["render.lossy=fp8"], **options)
+
+
 def test_without_switches_a_model_is_left_as_it_is(renderer):
     _, unet, _ = renderer.rooms
     blocks = [m for m in unet.unet.modules() if type(m).__name__ == "BasicTransformerBlock"]
@@ -139,15 +189,14 @@ def test_a_switch_that_changes_nothing_here_is_said(load_with):
     notes = load_with(Speed(tf32=True)).notes
     load_with(Speed())
 
-    if not torch.cuda.is_available():
-        assert notes == ("render.tf32 changes nothing on cpu in float32",)
+    device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    assert f"render.tf32 changes nothing on {device} in {dtype}" in notes
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has these kernels")
-@pytest.mark.parametrize("name", ["efficient", "cudnn"])
+@pytest.mark.parametrize("name", ABSENT)
 def test_an_attention_kernel_that_is_not_here_is_refused_before_any_row(name, load_with):
     with pytest.raises(ModelError, match=f"render.attention: {name}: no such kernel.*use auto"):
-        load_with(Speed(attention=name))
+        load_with(Speed(attention=name), dtype="float32")
 
 
 def test_a_kernel_that_disappears_is_no_rows_fault(load_with):

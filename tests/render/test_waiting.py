@@ -61,7 +61,7 @@ def test_a_row_is_not_overtaken_for_ever():
 
 
 def test_rows_of_one_size_but_unlike_settings_are_kept_apart():
-    def kind_of(row):
+    def kind_of(row, wait=True):
         return (size_of(row), (row.scheduler, "", row.num_inference_steps, row.guided))
 
     rows = [make_row(i, num_inference_steps=(3, 5)[i % 2]) for i in range(4)]
@@ -72,3 +72,34 @@ def test_rows_of_one_size_but_unlike_settings_are_kept_apart():
     taken = [waiting.take(kind), waiting.take(kind), waiting.take(kind)]
 
     assert [row and row.row_index for row in taken] == [1, 3, None]
+
+
+def test_rows_go_by_one_whose_kind_is_not_known_yet_unless_they_are_to_wait():
+    known = set()
+
+    def kind_of(row, wait=True):
+        if wait:
+            known.add(row.row_index)
+        return SMALL if row.row_index in known else None
+
+    waiting = Waiting([small(i) for i in range(3)], kind_of=kind_of)
+    waiting.pull()
+    known.add(1)
+
+    by_the_way = [waiting.take(SMALL, wait=False), waiting.take(SMALL, wait=False)]
+    patient = [waiting.take(SMALL), waiting.take(SMALL)]
+
+    assert [row and row.row_index for row in by_the_way] == [1, None]
+    assert [row and row.row_index for row in patient] == [0, 2]
+
+
+def test_the_kind_of_a_row_is_asked_for_when_it_is_pulled():
+    asked = []
+
+    def kind_of(row, wait=True):
+        asked.append((row.row_index, wait))
+        return SMALL
+
+    Waiting([small(0), small(1)], kind_of=kind_of).pull()
+
+    assert asked == [(0, False), (1, False)]

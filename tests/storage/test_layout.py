@@ -43,6 +43,12 @@ def test_names_are_those_that_readers_know():
     assert layout.content_key("main", "plan", "ab" * 8) == f"__sdbatch/main/plan-{'ab' * 8}.parquet"
     assert layout.lease_key("main", 3) == "__sdbatch/main/lease/000003.json"
     assert layout.part_key("main", 5, "0a1b2c3d", 2, "json").endswith("/00005/0a1b2c3d-0002.json")
+    assert layout.part_key("main", 5, "0a1b2c3d", 2, "json", 1).endswith(
+        "/00005.r1/0a1b2c3d-0002.json"
+    )
+    assert layout.compaction_key("main", 4) == "__sdbatch/main/ckpt/4.jsonl.gz"
+    assert layout.rework_key("main", 1) == "__sdbatch/main/rework/1.json"
+    assert layout.stop_key("main", 9) == "__sdbatch/main/stop/000009"
 
 
 @pytest.mark.parametrize(
@@ -75,3 +81,6 @@ def test_a_heartbeat_is_no_epoch():
     assert layout.parse_epoch(layout.lease_key("main", 7)) == 7
     assert layout.parse_epoch(layout.heartbeat_key("main", 7)) is None
     assert layout.parse_success(layout.success_key("main", 11)) == 11
+    assert layout.parse_rework(layout.rework_key("main", 12)) == 12
+    assert layout.parse_compaction(layout.compaction_key("main", 13)) == 13
+    assert layout.parse_stop(layout.stop_key("main", 14)) == 14

@@ -201,3 +201,50 @@ def test_the_heartbeat_moves_by_itself(store, monkeypatch):
 
         assert moved.wait(5)
     assert not held._thread.is_alive()
+
+
+# -- asked to stop -----------------------------------------------------------------------
+
+
+def test_a_driver_hears_once_that_it_is_asked_to_stop(store, monkeypatch):
+    monkeypatch.setattr(lease, "LOOK_S", 0.01)
+    heard, asked = [], threading.Event()
+
+    def on_stop(line):
+        heard.append(line)
+        asked.set()
+
+    with hold_lease(store, on_stop=on_stop):
+        answer = lease.request_stop(store)
+        assert asked.wait(5)
+        time.sleep(0.05)
+
+    assert answer.asked
+    assert heard == ["sdbatch stop was called"]
+
+
+def test_a_later_driver_does_not_heed_an_old_request(store, monkeypatch):
+    monkeypatch.setattr(lease, "LOOK_S", 0.01)
+    heard = []
+    with hold_lease(store):
+        lease.request_stop(store)
+    with hold_lease(store, on_stop=heard.append):
+        time.sleep(0.1)
+
+    assert heard == []
+
+
+def test_a_driver_beats_no_less_often_for_looking(store, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(lease, "LOOK_S", 0.02)
+    with hold_lease(store) as held:
+        time.sleep(0.5)
+        beats = read_heartbeat(store, "main", held.epoch.number).beat
+
+    assert beats >= 5
+
+
+def test_a_driver_that_is_surely_gone_is_not_asked(store):
+    leave_behind(store, HERE_BUT_GONE)
+
+    assert not lease.request_stop(store).asked

@@ -42,6 +42,19 @@ def test_shards_and_runs_keep_their_parts_apart(store, part_file):
     assert Parts(store, "n2").list(4) == []
 
 
+def test_revisions_keep_their_parts_apart(store, part_file):
+    parts = Parts(store)
+    parts.store(4, "0a1b2c3d", 0, part_file, IMAGES)
+    second = parts.store(4, "0a1b2c3d", 1, part_file, IMAGES, revision=1)
+
+    assert [part.number for part in parts.list(4)] == [0]
+    assert parts.list(4, revision=1) == [second]
+    parts.drop(4)
+    assert parts.list(4, revision=1) == [second]
+    parts.drop(4, revision=1)
+    assert parts.list(4, revision=1) == []
+
+
 @pytest.mark.parametrize("content", [None, b"picturez", b"pict"])
 def test_a_part_that_is_missing_or_differs_is_not_used(store, part_file, tmp_path, content):
     parts = Parts(store)

@@ -59,10 +59,15 @@ class SdUnet:
 
     Attributes:
         passes: What every call is surrounded with.
+        dtype: Number type it computes in; diffusers looks through all weights to find it.
     """
 
     unet: Any
     passes: Passes = field(default_factory=Passes)
+    dtype: torch.dtype = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", self.unet.dtype)
 
     @property
     def channels(self) -> int:
@@ -83,11 +88,15 @@ class SdUnet:
             timesteps: `[L]`, float32.
             embeds: Text embeddings `[L, length, width]`.
         """
+        return self.call(self.unet, latents, timesteps, embeds)
+
+    def call(self, unet: Any, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
+        """As `predict`, with a view of the UNet in its place."""
         with self.passes.around(tuple(latents.shape)):
-            output: Tensor = self.unet(
-                latents.to(self.unet.dtype),
+            output: Tensor = unet(
+                latents.to(self.dtype),
                 timesteps,
-                encoder_hidden_states=embeds.to(self.unet.dtype),
+                encoder_hidden_states=embeds.to(self.dtype),
                 return_dict=False,
             )[0]
         return output.float()

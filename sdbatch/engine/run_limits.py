@@ -1,0 +1,50 @@
+"""When a run ends before its last shard: its time, its workers, its failures.
+
+Pure questions that `state.py` asks; each answer is the end with its code and its reason in
+one line, or None.
+"""
+
+from __future__ import annotations
+
+from sdbatch.engine.events import Finish
+from sdbatch.engine.run_terms import RunTerms, Tally
+from sdbatch.engine.watchdog import duration
+from sdbatch.engine.worker_pool import WorkerPool
+from sdbatch.errors import StorageError
+
+MAX_BARREN_DEATHS = 6  # the ladder of care needs five to get past a row that kills
+DONE, STORAGE, ROWS_FAILED, ENGINE, STOPPED = 0, StorageError.exit_code, 4, 5, 75
+
+
+def out_of_time(terms: RunTerms, now: float) -> Finish | None:
+    """Whether `--stop-after` is over."""
+    if now < terms.ends_at:
+        return None
+    return Finish(STOPPED, f"--stop-after {duration(terms.limits.stop_after_s or 0.0)} is over")
+
+
+def out_of_workers(terms: RunTerms, pool: WorkerPool, trouble: str, now: float) -> Finish | None:
+    """Whether too few workers have been up for too long.
+
+    Args:
+        terms: How long that may be.
+        pool: Who is up.
+        trouble: The last thing that went wrong; empty when nothing did.
+        now: The time.
+    """
+    if not pool.overdue(now):
+        return None
+    who = f"{pool.num_up} of at least {pool.min_workers} workers" if pool.num_up else "no worker"
+    why = trouble or f"still waiting for {terms.waits_for}"
+    return Finish(ENGINE, f"{who} came up within {duration(terms.wait_s)}: {why}")
+
+
+def out_of_patience(terms: RunTerms, tally: Tally, pool: WorkerPool, trouble: str) -> Finish | None:
+    """Whether too many pictures failed, or too many workers died for nothing."""
+    limit, failed = terms.stop_after, tally.failed
+    if limit is not None and failed >= max(limit, 1):
+        return Finish(ROWS_FAILED, f"{failed} pictures failed, the limit is {limit}")
+    if pool.barren_deaths >= MAX_BARREN_DEATHS:
+        line = f"{pool.barren_deaths} workers died in a row and no picture was finished: "
+        return Finish(ENGINE, line + (trouble or "no reason given"))
+    return None
