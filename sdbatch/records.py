@@ -371,7 +371,7 @@ class ShardResult:
     Attributes:
         images_sha256: Hash over the ordered picture keys and their ends.
         errors: Error type to count.
-        phase_seconds: load, text_encode, denoise, decode, image_encode, write.
+        phase_seconds: load, solvers, text_encode, denoise, decode, image_encode, write.
         row_steps: Table steps of finished rows; a guidance pair counts once.
         lane_steps: Real lanes times passes; padding never counts.
         lane_slots: All lanes times passes: occupancy = lane_steps / lane_slots.

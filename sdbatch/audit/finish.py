@@ -14,6 +14,7 @@ from sdbatch.audit.gc import collect_orphans
 from sdbatch.engine import job_folder
 from sdbatch.engine.publish import publish
 from sdbatch.engine.summary import Summary
+from sdbatch.errors import InputError
 from sdbatch.storage import layout
 from sdbatch.storage.store import Store
 
@@ -28,7 +29,11 @@ def finish(store: Store, summary: S, *, collect: bool, note: Callable[[str], Non
         note: Told in a few lines.
     """
     if collect:
-        collect_orphans(store)
+        try:
+            collect_orphans(store)
+        except InputError as error:  # another driver has just begun a retry: its end collects
+            note(f"note: nothing was collected ({error})")
+            collect = False
     stored = job_folder.read(store, layout.MAIN)
     preview = publish(store, layout.MAIN, stored, collected=collect) if stored else ""
     rate = f", {summary.images_per_s:.2f} images/s" if summary.images_per_s else ""

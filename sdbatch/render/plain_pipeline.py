@@ -1,8 +1,9 @@
 """diffusers' own pipeline around the same weights: what a renderer is compared with.
 
 It is called as its documentation shows, one row at a time or several alike rows in one
-call, with torch's own settings rather than the exact ones of a run. Rows that differ in
-scheduler, steps or guidance cannot share a call there.
+call, with torch's own settings rather than the exact ones of a run, but with the layout
+that the weights were loaded in. Rows that differ in scheduler, steps or guidance cannot
+share a call there.
 """
 
 from __future__ import annotations
