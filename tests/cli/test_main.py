@@ -101,7 +101,7 @@ def good(manifest):
         (["rendr"], "did you mean 'render'"),
         (["status", "nowhere"], "holds no run"),
         (["verify", "nowhere"], "holds no run"),
-        (["status", "s3://bucket/x"], "this version stores to"),
+        (["status", "ftp://bucket/x"], "this version stores to"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
