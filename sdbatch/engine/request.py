@@ -210,10 +210,13 @@ def run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:
 
 def _limits(asked: Asked, options: Mapping[str, Any]) -> Limits:
     stop_after, drain = options.get("stop_after"), options.get("drain")
+    stop_after_s = None if stop_after is None else seconds_of(stop_after, "--stop-after")
+    if stop_after_s == 0:
+        raise JobError(f"--stop-after: {stop_after!r} leaves no time to draw, write 6h or 90m")
     limits = Limits(
         min_workers=asked.value("workers.min"),
         speculate=asked.value("speculate"),
-        stop_after_s=None if stop_after is None else seconds_of(stop_after, "--stop-after"),
+        stop_after_s=stop_after_s,
     )
     return limits if drain is None else replace(limits, drain_s=seconds_of(drain, "--drain"))
 

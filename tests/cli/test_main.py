@@ -96,6 +96,7 @@ def good(manifest):
         (["render", "rows.parquet", "out", "--scheduler", "DDIMM"], "nearest are DDIMScheduler"),
         (["render", "rows.parquet", "out", "--workers", "none"], "whole number from 1"),
         (["render", "rows.parquet", "out", "--job", "nojob.yaml"], "nojob.yaml: No such file"),
+        (["render", "rows.parquet", "out", "--stop-after", "0"], "leaves no time to draw"),
         (["render", "rows.parquet"], "no output"),
         (["render"], "no manifest"),
         (["rendr"], "did you mean 'render'"),
