@@ -20,10 +20,12 @@ ENV = "env:"
 HIDDEN = "[hidden]"
 
 _SECRET_NAME = re.compile(
-    r"(^|[_-])(key|secret|token|password|passwd|passphrase|credentials?|signature|sig|sas"
-    r"|connection[_-]?string|authorization|private[_-]?key|session[_-]?token)([_-]?(id|value))?$",
-    re.IGNORECASE,
+    r"(?:(?<!kms)key|secret|token|passw(?:or)?d|passphrase|pass|pwd|pw|credentials?|signature"
+    r"|sig|sas|connectionstring|auth|authorization|cookie|bearer|jwt)(?:value|\d+)?$"
+    r"|(?<!kms)(?:key|secret|token)id$"
+    r"|(?:secret|passw(?:or)?d|passphrase)(?!.*(?:file|filename|path|version)$)",
 )
+"""Names of options that are secrets, in small letters and digits alone: `Api-Key` is `apikey`."""
 _PLAIN_WORDS = ("anon", "google_default", "cloud", "cache", "browser")
 """Ways to sign in that a token option may name: they are no secrets themselves."""
 
@@ -40,8 +42,17 @@ _SECRET_VARIABLES = (
 )
 _SHORTEST = 8  # a shorter value would blot out innocent words
 
+_PORT = r"(?:\[[0-9a-f:.]+\]|localhost|[^/@\s'\":]*\.[^/@\s'\":]*):\d{1,5}[/?#]"
+_BEFORE_PASSWORD = rf"(://)(?:(?<!http://)(?<!https://)|(?!{_PORT}))"
+"""What looks like the port of a web server is one: an @ in the path behind it is innocent."""
+
+_OWNED = r"\b(?:https?|s3a?|gs|gcs)://"
+"""Where whatever precedes an @ is a user; elsewhere it may be a container."""
+
 _PATTERNS = (
-    re.compile(r"(://)[^/@\s'\"]+:[^/@\s'\"]+(?=@)"),
+    # Secrets hold slashes as they are: up to the last @ all of it counts as one.
+    re.compile(rf"{_BEFORE_PASSWORD}[^/@\s'\"]*:[^\s'\"]+(?=@)", re.IGNORECASE),
+    re.compile(rf"({_OWNED})[^/@\s'\"?#]+(?=@)", re.IGNORECASE),
     re.compile(
         r"((?:^|[?&;\s'\"])(?:sig|signature|X-Amz-(?:Signature|Credential|Security-Token)"
         r"|X-Goog-(?:Signature|Credential)|AccountKey|SharedAccessSignature|access_token"
@@ -69,6 +80,11 @@ _PATTERNS = (
 _SIGNED = re.compile(
     r"[?&](sig|signature|X-Amz-Signature|X-Goog-Signature|access_token)=", re.IGNORECASE
 )
+_USERINFO = re.compile(
+    rf"{_BEFORE_PASSWORD}[^/@]*:.+@|{_OWNED}[^/@?#]*@", re.IGNORECASE | re.DOTALL
+)
+"""For a URL that stands alone: nothing ends it, neither a blank nor a quote."""
+
 _resolved: set[str] = set()
 
 
@@ -80,19 +96,22 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     for name, value in _leaves(options):
         leaf = name.rpartition(".")[2]
-        if isinstance(value, bool | int | float) or value is None:
+        secret = bool(_SECRET_NAME.search(re.sub(r"[^a-z0-9]", "", leaf.lower())))
+        if isinstance(value, bool) or value is None:
             continue
-        if not isinstance(value, str):
+        if isinstance(value, int | float) and not secret:
+            continue
+        if not isinstance(value, str | int | float):
             raise InputError(f"storage.{name}: give text, a number or a switch, not an object")
-        if value.startswith(ENV):
+        if isinstance(value, str) and value.startswith(ENV):
             if not value.removeprefix(ENV).isidentifier():
                 raise InputError(f"storage.{name}: env: wants the name of a variable after it")
-        elif _SECRET_NAME.search(leaf) and not _is_plain(leaf, value):
+        elif secret and not _is_plain(leaf, str(value)):
             raise InputError(
                 f"storage.{name}: a secret may not be written out, put it into an environment "
                 f"variable on every machine and write env:NAME"
             )
-        elif redact(value) != value:
+        elif redact(str(value)) != value:
             raise InputError(f"storage.{name}: holds a secret, write env:NAME instead")
 
 
@@ -102,9 +121,12 @@ def check_url(url: str, what: str) -> None:
     Raises:
         InputError: It does; the message does not repeat it.
     """
-    if _PATTERNS[0].search(url) or _SIGNED.search(url):
+    hidden = _USERINFO.search(url)
+    if hidden or _SIGNED.search(url):
+        # Where a password ends nobody can tell: of such a URL nothing is shown.
+        shown = f"{url.partition('://')[0]}://{HIDDEN}" if hidden else redact(url)
         raise InputError(
-            f"{what} {redact(url)}: a URL with a password or signature would be stored with the "
+            f"{what} {shown}: a URL with a password or signature would be stored with the "
             "job; name it plainly and give credentials by environment variables"
         )
 
@@ -130,6 +152,17 @@ def redact(text: str) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     return text
+
+
+def redacted(tree: Any) -> Any:
+    """Mappings, lists and texts with every text in them redacted; other values as they are."""
+    if isinstance(tree, str):
+        return redact(tree)
+    if isinstance(tree, Mapping):
+        return {name: redacted(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [redacted(value) for value in tree]
+    return tree
 
 
 class RedactingFilter(logging.Filter):

@@ -15,15 +15,17 @@
     │   ├── DamagedError          bytes differ from what their record says
     │   ├── StoreAccessError      the store refuses: no credentials, no right, no bucket
     │   ├── StoreNotSharedError   a worker does not see the output
-    │   └── LocalDiskError        the disk of one node: another worker may go on
+    │   ├── LocalDiskError        the disk of one node: another worker may go on
+    │   └── LocalFileError        a local file that is to be stored is not there
     ├── RenderError           the model or the device                                     exit 4
     │   ├── DeviceMemoryError     out of memory
     │   ├── NonFiniteError        NaN or infinity in latents
     │   ├── BlackImageError       a picture without a single bit of light
     │   └── SchedulerNotLinearError   a scheduler that is no table
-    └── EngineError           the cluster                                                 exit 5
-        ├── NoWorkersError        no worker came up, or none stayed up
-        └── LeaseHeldError        another driver is at work on this folder
+    ├── EngineError           the cluster                                                 exit 5
+    │   ├── NoWorkersError        no worker came up, or none stayed up
+    │   └── LeaseHeldError        another driver is at work on this folder
+    └── StoppedError          nobody: the same command resumes                            exit 75
 
 Facts are attributes; the text says where, what is wrong and what would be right,
 in one line. Every constructor hands all of its arguments to `Exception`, or an
@@ -38,6 +40,12 @@ class SdbatchError(Exception):
 
     exit_code = 1
     retryable = False
+
+
+class StoppedError(SdbatchError):
+    """Somebody asked for an end, and there is nothing else to tell: resumable."""
+
+    exit_code = 75
 
 
 class InputError(SdbatchError):
@@ -223,6 +231,24 @@ class LocalDiskError(StorageError):
             f"node {self.node}, {self.path}: {self.reason}: a worker needs local disk for about "
             "four shards, free some, point TMPDIR to a larger disk or use smaller shards"
         )
+
+
+class LocalFileError(StorageError):
+    """A local file that is to be stored cannot be opened; the store is not at fault.
+
+    Attributes:
+        path: The local file.
+        reason: What the system says.
+    """
+
+    retryable = False
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}: this local file was to be stored, nothing was written"
 
 
 class RenderError(SdbatchError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,7 +31,21 @@ ENGINES = ("auto", "ray", "inline")
 ATTENTION = ("auto", "sdpa", "math", "flash", "efficient", "cudnn")
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
-Tolerance = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+%?$|^\d+\.\d+%$")]
+
+
+def _share(text: str) -> str:
+    """A share of all pictures is at most all of them."""
+    if text.endswith("%") and float(text[:-1]) > 100:
+        raise ValueError("use at most 100%")
+    return text
+
+
+Tolerance = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(pattern=r"^\d+%?$|^\d+\.\d+%$"),
+    AfterValidator(_share),
+]
 
 
 def _lossy_names(value: Any) -> Any:

@@ -15,6 +15,7 @@ from sdbatch.credentials import (
     check_options,
     check_url,
     redact,
+    redacted,
     resolve,
 )
 from sdbatch.errors import InputError
@@ -40,6 +41,14 @@ SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
         {"endpoint_url": f"https://me:{SECRET}@host"},
         {"endpoint_url": f"https://host/?sig={SECRET}"},
         {"steps": [{"secret": SECRET}]},
+        {"apikey": SECRET},
+        {"secretkey": SECRET},
+        {"client_kwargs": {"pw": SECRET}},
+        {"client_kwargs": {"headers": {"X-Api-Key": SECRET}}},
+        {"secret_access": SECRET},
+        {"SSECustomerKey": SECRET},
+        {"endpoint_url": f"http://u:p/{SECRET}@h"},
+        {"endpoint_url": f"http://{SECRET}@h"},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -62,7 +71,10 @@ def test_a_secret_that_is_written_out_is_refused_and_not_repeated(options):
         {"token": "/run/secrets/google.json"},
         {"account_name": "pictures"},
         {"requester_pays": True, "max_concurrency": 4, "key": None},
-        {"config_kwargs": {"s3": {"addressing_style": "path"}}},
+        {"config_kwargs": {"s3": {"addressing_style": "path", "signature_version": "s3v4"}}},
+        {"s3_additional_kwargs": {"SSEKMSKeyId": "arn:aws:kms:eu:1:key/2"}},
+        {"client_secret_file": "/run/secrets/x"},
+        {"endpoint_url": "http://127.0.0.1:9000/a@b"},
     ],
 )
 def test_options_without_secrets_are_taken(options):
@@ -185,3 +197,57 @@ def test_log_records_and_their_tracebacks_are_redacted():
     assert SECRET not in out.getvalue()
     assert "RuntimeError" in out.getvalue()
     assert out.getvalue().count(HIDDEN) >= 2
+
+
+SLASHED = [
+    "s3://AKIAIOSFODNN7EXAMPLE:wJalr/K7MDENG/bPxRfiCYEXAMPLEKEY@pictures/x",
+    "s3://mykey:12/K7MDENG/bPxRfiCYEXAMPLEKEY@pictures/x.parquet",
+    "https://user:pa/K7MDENG@127.0.0.1/x.parquet",
+    "https://user:80/K7MDENG@127.0.0.1/x.parquet",
+    "S3://mykey:a@b/K7MDENG@pictures/x",
+]
+
+
+@pytest.mark.parametrize("url", SLASHED)
+def test_a_secret_with_slashes_is_one_secret(url):
+    with pytest.raises(InputError, match="would be stored with the job") as caught:
+        check_url(url, "output")
+    for said in (str(caught.value), redact(f"{url}: no bucket"), redact(f"'{url}', {url}")):
+        assert "K7MDENG" not in said
+        assert "AKIA" not in said
+
+
+@pytest.mark.parametrize("url", ["s3://k:a b/K7MDENG@x/y", "https://u:a'b/K7MDENG@x/y"])
+def test_a_password_with_a_blank_or_a_quote_is_refused_whole(url):
+    with pytest.raises(InputError, match="would be stored with the job") as caught:
+        check_url(url, "output")
+
+    assert "K7MDENG" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9000/bucket@v2/x",
+        "https://host.org:8443/a@b.parquet",
+        "http://[::1]:9000/a@b",
+        "http://localhost:80/a@b",
+        "s3://bucket/user@day/x",
+    ],
+)
+def test_an_at_sign_behind_a_port_or_in_a_folder_is_no_password(url):
+    check_url(url, "output")
+
+    assert redact(url) == url
+
+
+def test_a_number_under_the_name_of_a_secret_is_refused():
+    with pytest.raises(InputError, match="env:NAME"):
+        check_options({"password": 123456})
+
+
+def test_texts_of_a_whole_summary_are_redacted_and_the_rest_stays():
+    said = redacted({"reason": LEAKS[0], "shards": [1, LEAKS[-1]], "left": None, "ok": True})
+
+    assert SECRET not in str(said)
+    assert (said["shards"][0], said["left"], said["ok"]) == (1, None, True)

@@ -21,12 +21,14 @@ EXAMPLES = [
     errors.StoreNotSharedError("node7", "/mnt/out"),
     errors.StoreAccessError("s3://bucket: no such bucket"),
     errors.LocalDiskError("node7", "/tmp/spool", "No space left on device"),
+    errors.LocalFileError("/tmp/x", "No such file or directory"),
     errors.DeviceMemoryError("no memory for 16 lanes of 64x64"),
     errors.NonFiniteError("NaN in latents"),
     errors.BlackImageError("all black"),
     errors.SchedulerNotLinearError("UniPC", 0.25, "clips"),
     errors.NoWorkersError("none came up"),
     errors.LeaseHeldError("pid 3 on host a"),
+    errors.StoppedError("SIGTERM received before anything was begun"),
 ]
 
 

@@ -41,6 +41,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
         ("seed", -1),
         ("limit", 0),
         ("failures.allow", "some"),
+        ("failures.allow", "150%"),
+        ("failures.stop_after", "100.5%"),
         ("image.png_level", 12),
         ("engine", "dask"),
     ],
@@ -89,3 +91,11 @@ def test_lossy_switches_are_named_in_any_order(said, meant):
 def test_a_lossy_switch_that_is_none_is_refused(said):
     with pytest.raises(JobError, match=r"--set: render\.lossy: "):
         ask([("--set", {"render.lossy": said})])
+
+
+def test_a_share_of_all_pictures_is_at_most_all_of_them():
+    job = ask([("--set", {"failures.allow": "100%", "failures.stop_after": 150})]).job
+
+    assert (job.failures.allow, job.failures.stop_after) == ("100%", "150")
+    with pytest.raises(JobError, match=r"failures\.stop_after: .*use at most 100%, got '150%'"):
+        ask([("--set", {"failures.stop_after": "150%"})])

@@ -20,14 +20,17 @@ from sdbatch.storage.lease import newest_epoch
 from sdbatch.storage.rework import read_rework, rework_numbers
 from sdbatch.storage.store import Store
 
+KEPT_EPOCHS = 3
+"""Newest leases, with their heartbeats, that stay."""
+
 
 def collect_orphans(store: Store, run: str = layout.MAIN, dry_run: bool = False) -> list[str]:
     """Delete dataset files, parts and tokens of a run that no record names.
 
-    Compactions but the newest two, requests to stop that nobody will heed, and temporary files
-    of killed writers go too. Files of other runs and files that sdbatch did not name are
-    left alone, records and logs always stay. Repeating it, or dying in the middle of it, does
-    no harm.
+    Compactions but the newest two, leases but the newest three, requests to stop that nobody
+    will heed, and temporary files of killed writers go too. Files of other runs and files that
+    sdbatch did not name are left alone, records and logs always stay. Repeating it, or dying
+    in the middle of it, does no harm.
 
     Returns:
         The keys, sorted; with `dry_run` they are only named.
@@ -63,10 +66,14 @@ def _finished_with(store: Store, folder: RunFolder, run: str) -> int:
     """Number of the success record that ends the run.
 
     Raises:
-        InputError: There is none, or a rework is open.
+        InputError: There is none, there is no run at all, or a rework is open.
     """
     number = folder.success_number()
     if number is None:
+        if store.head(layout.job_key(run)) is None and newest_epoch(store, run) is None:
+            raise InputError(
+                f"{store.url}: holds no run '{run}', name the output of sdbatch render"
+            )
         raise InputError(
             f"{store.url}: run '{run}' is not finished, what looks left over may be needed: "
             "finish it with sdbatch render first"
@@ -109,7 +116,7 @@ def _take_files(store: Store, run: str, success: Mapping[str, Any], named: set[s
         return int(success["num_shards"])
     except (KeyError, TypeError, ValueError) as error:
         place = store.join(layout.successes_prefix(run))
-        raise DamagedError(place, f"no success record ({error!r}), nothing was deleted") from error
+        raise DamagedError(place, "no success record, nothing was deleted") from error
 
 
 def _scratch(store: Store, run: str) -> Iterator[str]:
@@ -119,7 +126,13 @@ def _scratch(store: Store, run: str) -> Iterator[str]:
     for number in compaction_numbers(store, run)[:-TRIED]:
         yield layout.compaction_key(run, number)
     epoch = newest_epoch(store, run)
+    newest = epoch.number if epoch is not None else 0
     for info in store.list(layout.stops_prefix(run)):
         asked = layout.parse_stop(info.key)
-        if asked is not None and epoch is not None and asked < epoch.number:
+        if asked is not None and asked < newest:
+            yield info.key
+    # The newest epoch always stays: the next driver counts on from it.
+    for info in store.list(layout.leases_prefix(run)):
+        driven = layout.parse_lease(info.key)
+        if driven is not None and driven <= newest - KEPT_EPOCHS:
             yield info.key

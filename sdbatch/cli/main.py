@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from itertools import pairwise
 import click
 
 from sdbatch.cli.exit_codes import EXIT_CODES
+from sdbatch.credentials import redact
 from sdbatch.errors import SdbatchError
 
 GROUPS = ("Draw", "Look", "Keep", "Cluster")
@@ -112,18 +114,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         line = " ".join(error.format_message().split())
         _complain(line, code, given)
         if "--json" in given:
-            click.echo(json.dumps({"exit_code": code, "reason": line}))
+            click.echo(json.dumps({"exit_code": code, "reason": redact(line)}))
     except (click.Abort, KeyboardInterrupt):
         code = 75
         _complain("interrupted", code, given)
     except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
         sys.stderr.close()
         code = 0
+    except Exception:  # noqa: BLE001  # a fault of ours: shown whole, but for secrets
+        code = 1
+        click.echo(redact(traceback.format_exc()), err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(line: str, code: int, given: Sequence[str]) -> None:
-    """One line on stderr, in the format that was asked for."""
+    """One line on stderr, in the format that was asked for, secrets out."""
+    line = redact(line)
     asked = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
     if not asked:
         click.echo(f"sdbatch: {line}", err=True)

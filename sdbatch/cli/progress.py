@@ -6,7 +6,6 @@ it goes to stderr, so that stdout stays free for `--json`.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -21,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from sdbatch.cli.answer import answer
+from sdbatch.credentials import redact
 from sdbatch.engine.events import Progress
 from sdbatch.engine.run import Reporter
 
@@ -62,6 +63,12 @@ def finish_time(left: int, rate: float, now: datetime | None = None) -> str:
     return f"{end:%H:%M:%S}" if days == 0 else f"{end:%a %H:%M}" if days < 7 else f"{end:%d %b}"
 
 
+def end_of(progress: Progress, rate: float) -> str:
+    """When the run will be done; `-` while the store fails and nothing is sure."""
+    left = progress.images - progress.done - progress.finished
+    return "-" if progress.paused else finish_time(left, rate)
+
+
 def phases(progress: Progress) -> str:
     """What the workers are at, in a few words."""
     if progress.workers_up == 0:
@@ -79,7 +86,7 @@ class PlainReporter:
 
     def note(self, line: str) -> None:
         """Show one line."""
-        click.echo(line, err=True)
+        click.echo(redact(line), err=True)
 
     def progress(self, progress: Progress) -> None:
         """Show where the run stands, when it is time and something has changed."""
@@ -96,7 +103,7 @@ class PlainReporter:
         share = 100 * done / max(progress.images, 1)
         click.echo(
             f"progress {done}/{progress.images} {share:.1f}% {rate:.1f} img/s "
-            f"eta {finish_time(progress.images - done, rate)} failed {progress.failed} "
+            f"eta {end_of(progress, rate)} failed {progress.failed} "
             f"shards {progress.shards_done}/{progress.shards} {phases(progress)}",
             err=True,
         )
@@ -129,7 +136,8 @@ def json_line(event: str, message: str = "", level: str = "info", **facts: Any) 
     """Write one JSON object to stderr."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     said = {"message": message} if message else {}
-    click.echo(json.dumps({"at": at, "level": level, "event": event, **said, **facts}), err=True)
+    body = {"at": at, "level": level, "event": event, **said, **facts}
+    click.echo(answer(body), err=True)
 
 
 class BarReporter:
@@ -141,7 +149,7 @@ class BarReporter:
 
     def note(self, line: str) -> None:
         """Show one line above the bar."""
-        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._bar.console.print(redact(line), highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
@@ -152,7 +160,7 @@ class BarReporter:
             completed=done,
             total=progress.images,
             rate=f"{rate:.1f} img/s",
-            eta=f"ends {finish_time(progress.images - done, rate)}",
+            eta=f"ends {end_of(progress, rate)}",
             failed=f"failed {progress.failed}",
             phase=phases(progress),
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from sdbatch import api
+from sdbatch.cli.answer import answer
 from sdbatch.cli.exit_codes import EXIT_CODES
 from sdbatch.cli.options import (
     GroupedCommand,
@@ -51,8 +51,8 @@ def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool
             summary = api.render(manifest, out, report=report, **options)
     except SdbatchError as error:
         if as_json:  # a scheduler reads stdout, whatever the end
-            click.echo(json.dumps({"exit_code": error.exit_code, "reason": str(error)}))
+            click.echo(answer({"exit_code": error.exit_code, "reason": str(error)}))
         raise
     if as_json:
-        click.echo(json.dumps(summary.to_dict()))
+        click.echo(answer(summary.to_dict()))
     return summary.exit_code

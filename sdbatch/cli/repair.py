@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sdbatch import api
-from sdbatch.cli.exit_codes import EXIT_CODES
+from sdbatch.cli.exit_codes import REWORK_EXIT_CODES
 from sdbatch.cli.options import GroupedCommand
 from sdbatch.cli.rework import rework_options, run_rework
 from sdbatch.engine.rework_summary import RepairSummary
@@ -18,7 +18,7 @@ EPILOG = f"""\
 Examples:
   sdbatch repair out/night            reads every byte and mends what rotted
   sdbatch repair out/night --level 1  only what is gone or cut short
-{EXIT_CODES}"""
+{REWORK_EXIT_CODES}"""
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
@@ -36,7 +36,8 @@ def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool
     """Make damaged shards of the dataset OUT whole again; all others keep their bytes.
 
     What its hashes prove intact is taken over bit for bit, the rest is drawn again from the
-    same seeds. The same command goes on after a stop.
+    same seeds. The same command goes on after a stop. An unfinished retry or repair, whoever
+    began it, is finished first.
     """
 
     def call(report: Reporter, options: dict[str, Any]) -> RepairSummary:

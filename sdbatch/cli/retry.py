@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sdbatch import api
-from sdbatch.cli.exit_codes import EXIT_CODES
+from sdbatch.cli.exit_codes import REWORK_EXIT_CODES
 from sdbatch.cli.options import GroupedCommand
 from sdbatch.cli.rework import rework_options, run_rework
 from sdbatch.engine.rework_summary import RetrySummary
@@ -19,7 +19,7 @@ Examples:
   sdbatch retry out/night                                 everything that failed
   sdbatch retry out/night --error-type DeviceMemoryError  only what failed so
   sdbatch retry out/night --error-type BlackImageError --reseed 1
-{EXIT_CODES}"""
+{REWORK_EXIT_CODES}"""
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
@@ -42,6 +42,7 @@ def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool
 
     The plan of OUT says everything: the same rows, seeds and weights, so what is drawn well
     the second time is the picture that was planned. The same command goes on after a stop.
+    An unfinished retry or repair, whoever began it, is finished first.
     """
 
     def call(report: Reporter, options: dict[str, Any]) -> RetrySummary:

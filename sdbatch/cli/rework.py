@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from sdbatch.cli.answer import answer
 from sdbatch.cli.options import MODEL, OPTIONS, RENDER_OPTIONS, given
 from sdbatch.cli.progress import log_format_option, reporter
 from sdbatch.engine.rework_summary import RepairSummary, RetrySummary
@@ -60,10 +60,10 @@ def run_rework(
             summary = call(report, options)
     except SdbatchError as error:
         if as_json:  # a scheduler reads stdout, whatever the end
-            click.echo(json.dumps({"exit_code": error.exit_code, "reason": str(error)}))
+            click.echo(answer({"exit_code": error.exit_code, "reason": str(error)}))
         raise
     if as_json:
-        click.echo(json.dumps(summary.to_dict()))
+        click.echo(answer(summary.to_dict()))
     return summary.exit_code
 
 

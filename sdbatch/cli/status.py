@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from sdbatch.api import open_dataset
 from sdbatch.audit.status_text import describe
+from sdbatch.cli.answer import answer
+from sdbatch.credentials import redact
 
 EXAMPLES = """\
 \b
@@ -31,5 +31,5 @@ def command(out: str, as_json: bool, exit_code: bool) -> int:
     Works during a run, from any machine, and when the cluster is gone.
     """
     status = open_dataset(out).status()
-    click.echo(json.dumps(status.to_json()) if as_json else describe(status))
+    click.echo(answer(status.to_json()) if as_json else redact(describe(status)))
     return status.exit_code if exit_code else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict
 
 import click
 
 from sdbatch import api
+from sdbatch.cli.answer import answer as answer_line
 
 
 @click.command(epilog="Exit codes: 0 asked, or nobody is at work; 2 there is no run; 3 storage.")
@@ -22,7 +22,7 @@ def command(out: str, as_json: bool) -> int:
     """
     answer = api.stop(out)
     if as_json:
-        click.echo(json.dumps(asdict(answer)))
+        click.echo(answer_line(asdict(answer)))
     elif answer.asked:
         click.echo(f"{answer.url}: asked {answer.driver} to stop")
         click.echo(f"last sign of life: {answer.seen_at or 'none yet'}")

@@ -13,13 +13,14 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sdbatch.engine.canary import Lookout
 from sdbatch.engine.commit_shard import Ledger, commit_shard
+from sdbatch.engine.daemon_pool import DaemonPool
 from sdbatch.engine.desk_words import DeskLog, failed_event
 from sdbatch.engine.events import (
     Event,
@@ -28,6 +29,7 @@ from sdbatch.engine.events import (
     LeaseReturned,
     PictureFact,
     Pulse,
+    StoreTrouble,
 )
 from sdbatch.engine.log_file import LogFile
 from sdbatch.engine.open_shard import OpenShard, ShardOpener
@@ -96,8 +98,8 @@ class Desk:
         self._open: list[OpenShard] = []
         self._shared: set[int] = set()
         self._shards_lock = threading.Lock()
-        self._encoders = ThreadPoolExecutor(ENCODE_THREADS, "encode")
-        self._writer = ThreadPoolExecutor(1, "write")
+        self._encoders = DaemonPool(ENCODE_THREADS, "encode")
+        self._writer = DaemonPool(1, "write")
         self._encoding = threading.BoundedSemaphore(MAX_ENCODING)
         self._writing = threading.BoundedSemaphore(MAX_WRITING)
         self._drawing = 0  # pictures inside the renderer; only the render thread writes it
@@ -106,7 +108,7 @@ class Desk:
         self._lookout = Lookout()
         self._times = PictureTimes()
         self._say = DeskLog(self.log, self.name)
-        self._patience = Patience(self.draining.is_set, self._say.trouble)
+        self._patience = Patience(self.draining.is_set, self._say.trouble, self._troubled)
 
     @property
     def longest_picture_s(self) -> float:
@@ -131,8 +133,8 @@ class Desk:
                 yield self._pulse()
                 self._tell(self._lookout.rest())
             self._save_when_due()
-        self._encoders.shutdown(wait=True)
-        self._writer.shutdown(wait=True)
+        self._encoders.shutdown()
+        self._writer.shutdown()
         self._tell(self._lookout.rest())
         self._return_leases()
         while not self._events.empty():
@@ -262,9 +264,11 @@ class Desk:
             self._writer.submit(task, shard)
 
     def _commit(self, shard: OpenShard) -> None:
-        store = patient(self.store, self._patience, lambda: self._is_open(shard))
+        wanted = partial(self._is_open, shard)
+        store = patient(self.store, self._patience, wanted, shard.num_images)
         try:
             done = commit_shard(shard, store, self.spec, self.name, self.ledger, self.folder)
+            self._patience.succeeded(commit=True)
             self._close(shard)
             self._events.put(done)
             self._say.committed(shard, done)
@@ -304,19 +308,22 @@ class Desk:
         """Store a part. A store that fails costs nothing yet: the next part holds it all."""
         if not shard.unsaved or not self._is_open(shard):
             return
+        began, pictures = time.monotonic(), shard.unsaved
         try:
             shard.save_part(self._parts, self.folder)
         except Exception as error:  # noqa: BLE001  # the kind decides
-            if not self._patience.bears(error):
+            if not self._patience.bears(error, began, pictures):
                 self._give_up(shard, error)
             elif shard.alone and not self.draining.is_set():
                 time.sleep(ALONE_AGAIN_S)  # it may draw nothing until its part is stored
                 self._write(self._save, shard)
             return
-        self._patience.succeeded()
-        self._saved += 1
+        self._saved += self._patience.succeeded(pictures)
         if shard.alone:
             self._events.put(self._pulse())  # the driver must know which picture is next
+
+    def _troubled(self, message: str, failing_s: float, first: bool) -> None:
+        self._events.put(StoreTrouble(self.name, message, failing_s, first))
 
     # -- ends ------------------------------------------------------------------------
 
@@ -339,7 +346,7 @@ class Desk:
     def _fail_all(self, error: Exception) -> None:
         """The device is beyond use: what is finished is stored, the worker is to be replaced."""
         self.draining.set()
-        self._encoders.shutdown(wait=True)
+        self._encoders.shutdown()
         shards = self._shards_open()
         for shard in shards:
             self._save(shard)

@@ -57,9 +57,11 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason = ""
+        self.at = 0.0
 
     def request(self, reason: str) -> None:
         """Ask the run to end."""
+        self.at = self.at or time.monotonic()
         self.reason = self.reason or reason
 
     def is_set(self) -> bool:
@@ -270,7 +272,8 @@ class _Loop:
         while self._finish is None:
             if self._run.stop.is_set() and not self._stop_seen:
                 self._stop_seen = True
-                self._take(StopRequested(self._run.stop.reason))
+                stop = self._run.stop
+                self._take(StopRequested(stop.reason), stop.at)  # a drain's time runs from then
             for event in self._crew.events(TURN_S):
                 self._take(event)
             self._perform(self._state.tick(time.monotonic()))
@@ -302,9 +305,9 @@ class _Loop:
             gpu_hours=gpu_s / 3600,
         )
 
-    def _take(self, event: EngineEvent) -> None:
+    def _take(self, event: EngineEvent, at: float | None = None) -> None:
         lost_before = self._state.tally.workers_lost
-        commands = self._state.handle(event, time.monotonic())
+        commands = self._state.handle(event, time.monotonic() if at is None else at)
         if isinstance(event, WorkerReady):
             self._run.on_event(event)  # may refuse the worker before the plan is settled
             self._begin(event)
@@ -313,6 +316,8 @@ class _Loop:
         if line:
             self._run.on_note(line)
         if isinstance(event, WorkerRefused):
+            if self._stop_seen:
+                return  # it is not why the run ends
             self._error = self._error or event.error
         elif not isinstance(event, WorkerReady | WorkerLeaving | RoomChanged):
             self._run.on_event(event)

@@ -142,6 +142,21 @@ class ShardFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreTrouble:
+    """The store fails a worker, which waits with what it has finished and tries again.
+
+    Attributes:
+        failing_s: Since its first call that failed was begun.
+        first: The first word of it; others follow with every further failure.
+    """
+
+    worker: str
+    message: str
+    failing_s: float
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseReturned:
     """A drained worker gives a shard back; what was finished stands in a part."""
 
@@ -179,6 +194,7 @@ Event = (
     | FirstPictures
     | ShardDone
     | ShardFailed
+    | StoreTrouble
     | LeaseReturned
     | WorkerDied
     | StopRequested
@@ -261,8 +277,8 @@ class Progress:
     """Where a run stands, for people.
 
     Attributes:
-        images: Planned pictures.
-        done: Pictures in committed shards, earlier runs included.
+        images: Planned pictures; of a retry, those that it draws.
+        done: Of these, those in committed shards, earlier runs included.
         finished: Pictures drawn in shards still open.
         failed: Failed pictures in committed shards.
         workers_up: Workers that are ready.

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from sdbatch.credentials import redact
 from sdbatch.engine.summary import Summary
 from sdbatch.errors import InputError, LeaseHeldError, SdbatchError, StorageError
 from sdbatch.storage.commit import RunFolder
@@ -60,5 +61,5 @@ def _write(folder: RunFolder, exit_code: int, reason: str) -> None:
     with suppress(StorageError):  # a store that fails may be the very reason
         said = folder.read_progress() or {}
         said.pop("at", None)
-        ended = {"exit_code": exit_code, "reason": reason, "at": at}
+        ended = {"exit_code": exit_code, "reason": redact(reason), "at": at}
         folder.write_progress({**said, "ended": ended})

@@ -268,7 +268,7 @@ def _new_job(
         }
     )
     return NewJob(
-        asked={key: asked.value(key) for key in asked.sources if key != "storage"},
+        asked=_said(asked),
         resolved=resolved,
         manifest=manifest.ref,
         frozen=frozen,
@@ -282,6 +282,13 @@ def _new_job(
         rows=shape.num_rows,
         images=shape.num_images,
     )
+
+
+def _said(asked: Asked) -> dict[str, Any]:
+    """What the user said; a local manifest by the place that it has from every folder."""
+    said = {key: asked.value(key) for key in asked.sources if key != "storage"}
+    manifest = said.get("manifest")
+    return {**said, "manifest": absolute(manifest)} if manifest else said
 
 
 def _resumed(

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 import ray
+import ray._private.utils
 import ray._private.worker
 import ray.util.client
 
@@ -120,12 +121,23 @@ def _init(address: str | None, options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """`ray.init` installs a SIGTERM handler that exits; the run's own one drains."""
+    """`ray.init` installs a SIGTERM handler that exits; the run's own one drains.
+
+    Ray is kept from it from the start, for a signal may come while it connects. Should it
+    find another way, at least the end restores ours. (A blocked signal would be inherited,
+    blocked, by all of Ray's processes.)
+    """
+    utils: Any = ray._private.utils
+    install = getattr(utils, "set_sigterm_handler", None)
+    if install is not None:
+        utils.set_sigterm_handler = lambda _handler: None
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
         yield
     finally:
+        if install is not None:
+            utils.set_sigterm_handler = install
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
 

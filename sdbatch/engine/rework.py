@@ -17,11 +17,12 @@ from sdbatch.engine.choice import RunOptions
 from sdbatch.engine.driver_loop import EngineResult, Stop
 from sdbatch.engine.ending import create_success, demand_orderly, is_card_due, summarise
 from sdbatch.engine.last_word import last_word
-from sdbatch.engine.lead import lead
+from sdbatch.engine.lead import lead, stopped_in_order
 from sdbatch.engine.log_lines import RunLog
 from sdbatch.engine.open_rework import finish_rework, said_of
 from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.prepare_standing import demand_manifest
+from sdbatch.engine.publish import CARD_KEY
 from sdbatch.engine.rework_choice import Wish, choose_failed
 from sdbatch.engine.rework_summary import RepairSummary, RetrySummary, differences, retried
 from sdbatch.engine.session import Reporter, Session
@@ -75,6 +76,14 @@ class Reworking(ABC, Generic[S]):
         """Whether shards without a record may be among those to be made again."""
         return len(folder.committed()) == len(self.prepared.shards)
 
+    def refuse_early(self, folder: RunFolder) -> str:  # noqa: ARG002  # for those who can
+        """Why there is nothing to do, where that is cheap to know; a wrong wish is refused.
+
+        It is asked of a finished dataset before the lease is taken, so that a call which does
+        nothing writes nothing. Under the lease is chosen again.
+        """
+        return ""
+
     def compare(self, session: Session, rework: Rework) -> None:
         """Look what became of a rework before the files it replaces may go."""
 
@@ -89,9 +98,13 @@ class Reworking(ABC, Generic[S]):
         store, run = self.prepared.store, self.prepared.run
         folder = RunFolder(store, run)
         self._demand_complete(folder)
+        if self._is_idle(folder):
+            session = Session(self.prepared, self.options, self.report, self._stop)
+            return self.summed(self._summary(folder, session), folder, session, None)
         with (
-            lead(store, run, self.report.note, self._stop) as lease,
+            lead(store, run, self.report.note, self._stop, self.options.limits.drain_s) as lease,
             last_word(folder) as word,
+            stopped_in_order(self._stop),
         ):
             session = Session(self.prepared, self.options, self.report, self._stop)
             self.newly_finished = is_card_due(session)
@@ -109,6 +122,16 @@ class Reworking(ABC, Generic[S]):
                 if mine or summary.reason:
                     word.of(summary)
                     return summary
+
+    def _is_idle(self, folder: RunFolder) -> bool:
+        """Whether nothing is to be done, known without being the driver."""
+        if not folder.finished():
+            return False  # what is open is finished first, and may change what there is to do
+        why = self.refuse_early(folder)
+        if not why or self.prepared.store.head(CARD_KEY) is None:
+            return False
+        self.report.note(why)
+        return True
 
     def _demand_complete(self, folder: RunFolder) -> None:
         if self.accepts(folder):
@@ -183,6 +206,11 @@ class Retry(Reworking[RetrySummary]):
             DamagedError: Files of these shards are gone.
         """
         return choose_failed(self.redo, folder, self.prepared.store)
+
+    def refuse_early(self, folder: RunFolder) -> str:
+        """Records alone tell."""
+        wish = self.choose(folder)
+        return wish if isinstance(wish, str) else ""
 
     def summed(
         self,

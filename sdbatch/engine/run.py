@@ -16,7 +16,7 @@ from sdbatch.engine.driver_loop import EngineResult, Stop
 from sdbatch.engine.earlier import EarlierFailures
 from sdbatch.engine.ending import create_success, demand_orderly, is_card_due, summarise
 from sdbatch.engine.last_word import last_word
-from sdbatch.engine.lead import lead
+from sdbatch.engine.lead import lead, stopped_in_order
 from sdbatch.engine.log_lines import RunLog
 from sdbatch.engine.open_rework import finish_rework, said_of
 from sdbatch.engine.prepare import Prepared
@@ -57,9 +57,10 @@ class Run:
         if self.prepared.stored is not None and folder.finished():
             return self._nothing_to_do(folder)
         with (
-            lead(store, run, self.report.note, self._stop) as lease,
+            lead(store, run, self.report.note, self._stop, self.options.limits.drain_s) as lease,
             RunLog(store, run) as log,
             last_word(folder) as word,
+            stopped_in_order(self._stop),
         ):
             if self.prepared.stored is None and folder.read_job() is not None:
                 self.prepared = self.prepare_again()  # another driver was first

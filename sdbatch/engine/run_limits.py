@@ -43,7 +43,10 @@ def out_of_patience(terms: RunTerms, tally: Tally, pool: WorkerPool, trouble: st
     """Whether too many pictures failed, or too many workers died for nothing."""
     limit, failed = terms.stop_after, tally.failed
     if limit is not None and failed >= max(limit, 1):
-        return Finish(ROWS_FAILED, f"{failed} pictures failed, the limit is {limit}")
+        shown = f"{failed} picture" + ("s" if failed > 1 else "")
+        # Failures are counted as their shards are stored: several may come at once.
+        how = "" if limit else ": the first shard with a failure ends the run"
+        return Finish(ROWS_FAILED, f"{shown} failed, the limit is {limit}{how}")
     if pool.barren_deaths >= MAX_BARREN_DEATHS:
         line = f"{pool.barren_deaths} workers died in a row and no picture was finished: "
         return Finish(ENGINE, line + (trouble or "no reason given"))

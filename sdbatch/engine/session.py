@@ -33,9 +33,11 @@ from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.compactor import Compactor
 from sdbatch.storage.probe import probe
+from sdbatch.storage.retrying import time_limit
 
 PROGRESS_EVERY_S = 10.0
 PULSE_S = 1.0
+ADVISORY_S = 10.0  # the loop's thread does it: workers wait to be heard
 
 
 class Reporter(Protocol):
@@ -61,6 +63,7 @@ class Work:
         shards: Open shards, in the order in which they should be leased.
         revisions: Shard to the revision that is made of it; empty in an ordinary run.
         redo: What of these shards is drawn again.
+        counts_drawn: `images` counts pictures to be drawn, not all those of the shards.
         failed_before: Failed pictures in shards that were done before, as far as known.
         committed: Records that stand, of all shards of the run.
     """
@@ -72,6 +75,7 @@ class Work:
     shards_done: int
     revisions: Mapping[int, int] = field(default_factory=dict)
     redo: Redo | None = None
+    counts_drawn: bool = False
     failed_before: Callable[[], int] = _none_failed
     committed: int = 0
 
@@ -96,7 +100,7 @@ class Session:
         self.prepared, self.options, self.report, self.stop = prepared, options, report, stop
         self.job: StoredJob | None = prepared.stored
         self.ready_at = self.last_done_at = 0.0
-        self.drawn = self.workers = 0
+        self.drawn = self._drawn_before = self.workers = 0
         self.worker_hours = self.gpu_hours = 0.0
         self.untouched: set[int] = set()
         self._folder = RunFolder(prepared.store, prepared.run)
@@ -118,6 +122,7 @@ class Session:
         """
         prepared, store = self.prepared, self.prepared.store
         self._work, self._token, self._rate_from = work, uuid.uuid4().hex[:12], None
+        self._drawn_before = self.drawn
         if prepared.stored is None and not self.options.single_driver:
             probe(store)
         store.put(layout.token_key(self._token), b"driver")
@@ -241,7 +246,7 @@ class Session:
     def _on_done(self, event: ShardDone) -> None:
         self.last_done_at = time.monotonic()
         if self._compactor:
-            self._compactor.note(event.shard_id)
+            self._compactor.note()
         ended = event.success + event.failed + event.filtered
         self.drawn += max(ended - event.taken_over, 0)
         if ended == event.taken_over:
@@ -255,6 +260,9 @@ class Session:
 
     def _on_progress(self, progress: Progress) -> None:
         progress = replace(progress, failed=progress.failed + self._work.failed_before())
+        if self._work.counts_drawn:  # what is taken over was drawn before
+            drawn = min(self.drawn - self._drawn_before, progress.images)
+            progress = replace(progress, done=drawn, finished=0)
         self.report.progress(progress)
         now = time.monotonic()
         if now - self._progress_at < PROGRESS_EVERY_S:
@@ -270,9 +278,10 @@ class Session:
 
     @contextmanager
     def _advisory(self, what: str) -> Iterator[None]:
-        """What serves people alone must not end a run: a failure is said once."""
+        """What serves people alone must not end a run, nor hold it: a failure is said once."""
         try:
-            yield
+            with time_limit(ADVISORY_S):
+                yield
         except StorageError as error:
             if what not in self._failed_advice:
                 self._failed_advice.add(what)

@@ -30,6 +30,7 @@ from sdbatch.engine.events import (
     ShardFailed,
     StartWorker,
     StopRequested,
+    StoreTrouble,
     WorkerDied,
     WorkerReady,
 )
@@ -109,6 +110,8 @@ class EngineState:
                 commands = self._done(event, now)
             case ShardFailed():
                 commands = self._failed(event, now)
+            case StoreTrouble():
+                commands = self._troubled(event, now)
             case LeaseReturned():
                 self._returned(event, now)
             case WorkerDied():
@@ -164,7 +167,7 @@ class EngineState:
             workers_starting=pool.count(Phase.STARTING),
             worker_hours=round(all_s / 3600, 4),
             gpu_hours=round(gpu_s / 3600, 4),
-            paused=f"the store fails: {self._outage.message}" if self._outage.on else "",
+            paused=f"the store fails: {self._outage.message}" if self._outage.message else "",
         )
 
     def worker_seconds(self, now: float) -> tuple[float, float]:
@@ -202,7 +205,7 @@ class EngineState:
         for shard_id in view.leases:
             if shard_id in event.finished:
                 self._queue.note_finished(shard_id, event.finished[shard_id])
-        if stored and (commands := self._store_works(now)):
+        if stored and (commands := self._store_works(now, commit=False)):
             return commands + self._decide(now)
         return [] if self._ending is not None else self._leasing.assign([view], now)
 
@@ -300,12 +303,18 @@ class EngineState:
         view.phase = Phase.DRAINING
         return [Drain(event.worker)]
 
-    def _store_works(self, now: float) -> list[Command]:
+    def _troubled(self, event: StoreTrouble, now: float) -> list[Command]:
+        self._outage.trouble(event, now)
+        if self._outage.hopeless(now):
+            return self._end(STORAGE, self._outage.reason(now), now)
+        return []
+
+    def _store_works(self, now: float, commit: bool = True) -> list[Command]:
         """A commit or a part stands: an outage is over, and perhaps was one shard's fault."""
-        shard_id = self._outage.worked(now)
+        shard_id = self._outage.worked(now, commit)
         if shard_id is None or self._queue.blame(shard_id, now):
             return []
-        return self._end(STORAGE, f"shard {shard_id:05d}: {self._outage.message}", now)
+        return self._end(STORAGE, f"shard {shard_id:05d}: {self._outage.last_message}", now)
 
     def _lose(self, worker: str, now: float, blame: bool, trouble: str) -> None:
         """A worker died: its leases wait again, a replacement follows after a pause."""

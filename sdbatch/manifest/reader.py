@@ -19,14 +19,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sdbatch.credentials import redact
-from sdbatch.errors import ManifestError, StorageError
+from sdbatch.credentials import check_url, redact
+from sdbatch.errors import ManifestError, SdbatchError, StorageError, StoreAccessError
 from sdbatch.records import ManifestFile, ManifestRef
 from sdbatch.remote import file_system
 
 TAIL_BYTES = 65536
 """Read from the end at first: holds nearly every footer, so one request does."""
 BUFFER_BYTES = 1 << 20
+ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError")
+MISUSED = ("ParamValidationError", "NoRegionError", "InvalidRegionError")
+"""Errors of clients that are no `OSError`, by name: who must act is somebody else than a retry."""
 Storage = Mapping[str, Any] | None
 
 
@@ -57,6 +60,7 @@ def open_manifest(url: str, storage: Storage = None) -> Manifest:
             differ in their columns.
         StorageError: The store cannot be reached.
     """
+    check_url(url, "manifest")
     with _readable(url):
         paths = _expand(url, storage)
         labels = [url] if len(paths) == 1 else paths
@@ -163,6 +167,17 @@ def _readable(name: str) -> Iterator[None]:
         if error.errno is None:
             raise ManifestError(name, -1, "", "", f"damaged Parquet: {_line(error)}") from error
         raise StorageError(f"{name}: cannot be read: {_line(error)}") from error
+    except Exception as error:
+        if isinstance(error, SdbatchError) or type(error).__module__ == "builtins":
+            raise
+        # Clients of stores raise classes of their own.
+        kind = type(error).__name__
+        said = f"{name}: cannot be read: {kind}: {_line(error)}"
+        if kind in ACCESS:
+            raise StoreAccessError(said) from error
+        if kind in MISUSED:
+            raise ManifestError(name, -1, "", "", f"cannot be read: {_line(error)}") from error
+        raise StorageError(said) from error
 
 
 def _line(error: Exception) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from sdbatch.errors import StorageError
+from sdbatch.errors import LocalDiskError, LocalFileError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -101,13 +102,33 @@ def send_parts(
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name a local file in the system's errors.
+    """Name a local file in the system's errors: it is this node's disk, not the store.
 
     Raises:
-        StorageError: The system refused.
+        LocalDiskError: The system refused.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"{os.fspath(path)}: {reason}") from error
+        raise LocalDiskError(socket.gethostname(), os.fspath(path), reason) from error
+
+
+@contextmanager
+def to_be_stored(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the local file of an upload in the system's errors.
+
+    Raises:
+        LocalFileError: It is not there or may not be read, and another try finds no other.
+        LocalDiskError: The disk failed.
+    """
+    try:
+        with naming(path):
+            yield
+    except LocalDiskError as error:
+        cause = error.__cause__
+        if not isinstance(
+            cause, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError
+        ):
+            raise
+        raise LocalFileError(error.path, error.reason) from cause

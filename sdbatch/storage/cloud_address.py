@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from sdbatch.credentials import redact
 from sdbatch.errors import InputError
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
@@ -27,10 +28,11 @@ def parse_address(url: str) -> tuple[str, str]:
     host, _, folder = rest.rstrip("/").partition("/")
     bucket = host.partition("@")[0]
     if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"{url}: name a bucket, as in {scheme}://bucket/folder")
+        raise InputError(f"{redact(url)}: name a bucket, as in {scheme}://bucket/folder")
     for part in folder.split("/") if folder else ():
         if not _PART.fullmatch(part) or part in (".", ".."):
             raise InputError(
-                f"{url}: folder {part!r}: only letters, digits, spaces and '._=+-' between slashes"
+                f"{redact(url)}: only letters, digits, spaces and '._=+-' between slashes, "
+                f"not {redact(part)!r}"
             )
     return bucket, f"{folder}/" if folder else ""

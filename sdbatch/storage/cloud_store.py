@@ -28,7 +28,7 @@ from sdbatch.errors import (
     StoreAccessError,
 )
 from sdbatch.remote import file_system
-from sdbatch.storage.chunks import RangedReader, naming
+from sdbatch.storage.chunks import RangedReader, naming, to_be_stored
 from sdbatch.storage.cloud_address import parse_address
 from sdbatch.storage.digests import file_md5, md5_of
 from sdbatch.storage.retrying import (
@@ -158,7 +158,7 @@ class CloudStore(Store):
 
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> ObjectInfo:  # noqa: D102
         check_key(key)
-        with naming(local_path):
+        with to_be_stored(local_path):
             file = open(local_path, "rb")  # noqa: SIM115  # closed below; its errors are ours
         with file, self._judged(key):
             return self._upload(key, file, os.fstat(file.fileno()).st_size)

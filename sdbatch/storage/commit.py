@@ -130,9 +130,15 @@ class RunFolder:
                 the store says that the copied object is still the same.
 
         Raises:
-            DamagedError: One cannot be read.
+            DamagedError: One cannot be read; the text says how to go on.
         """
-        return self._read(self._list() if certain else self._find())
+        try:
+            yield from self._read(self._list() if certain else self._find())
+        except DamagedError as error:
+            if self.success_number() is None:
+                raise self._mendable_by_hand(error) from error
+            reason = f"{error.reason}, mend it with: sdbatch repair {self._store.url}"
+            raise DamagedError(error.key, reason) from error
 
     def standing(self, *, certain: bool = False) -> dict[int, str]:
         """Shard to the key of the record that stands for it: its highest revision.

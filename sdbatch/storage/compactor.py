@@ -43,7 +43,7 @@ class Compactor:
         self._thread: threading.Thread | None = None
         self._start(self._due)
 
-    def note(self, _shard_id: int) -> None:
+    def note(self) -> None:
         """A shard, or a revision of it, was committed."""
         with self._lock:
             self._new += 1

@@ -30,6 +30,7 @@ _TOKEN = re.compile(r"[a-z0-9-]{1,80}")
 _COMMIT = re.compile(r"/commits/\d{3}/(\d{5})(?:\.r(\d+))?\.json$")
 _SUCCESS = re.compile(r"/success/(\d+)\.json$")
 _EPOCH = re.compile(r"/lease/(\d{6})\.json$")
+_LEASE = re.compile(r"/lease/(\d{6})\.(?:json|hb)$")
 _STOP = re.compile(r"/stop/(\d{6})$")
 _REWORK = re.compile(r"/rework/(\d+)\.json$")
 _COMPACTION = re.compile(r"/ckpt/(\d+)\.jsonl\.gz$")
@@ -216,6 +217,12 @@ def heartbeat_key(run: str, epoch: int) -> str:
 def parse_epoch(key: str) -> int | None:
     """Epoch of a lease's key; None for heartbeats."""
     match = _EPOCH.search(key)
+    return int(match[1]) if match else None
+
+
+def parse_lease(key: str) -> int | None:
+    """Epoch of the key of a lease or of its heartbeat."""
+    match = _LEASE.search(key)
     return int(match[1]) if match else None
 
 

@@ -21,12 +21,14 @@ from datetime import UTC, datetime
 from sdbatch.errors import InputError, LeaseHeldError, ObjectNotFoundError, StorageError
 from sdbatch.storage import layout
 from sdbatch.storage.process_identity import ProcessIdentity, is_gone, this_process
+from sdbatch.storage.retrying import remaining_s
 from sdbatch.storage.store import Store
 
 HEARTBEAT_S = 10.0
 LOOK_S = 5.0  # how often a driver looks whether somebody asks it to stop
 STALE_S = 45.0
 POLL_S = 1.0
+JOIN_S = 150.0  # a beat of two verbs or a look is over by then, unless all hangs
 
 _here: set[str] = set()  # lease ids held by this very process
 
@@ -163,7 +165,7 @@ class DriverLease:
             return
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(max(min(remaining_s(), JOIN_S), 0.0))
         _here.discard(self.epoch.lease_id)
         with suppress(StorageError):
             self._write(ended=True)

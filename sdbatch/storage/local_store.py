@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,9 +24,11 @@ from sdbatch.errors import (
     CommitUnknownError,
     DamagedError,
     InputError,
+    LocalDiskError,
     ObjectNotFoundError,
     StorageError,
 )
+from sdbatch.storage.chunks import to_be_stored
 from sdbatch.storage.store import ObjectInfo, Store, check_key, check_prefix
 
 HINTS = {
@@ -38,6 +41,7 @@ HINTS = {
 }
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _IN_DOUBT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -57,9 +61,17 @@ class LocalStore(Store):
     def get_file(self, key: str, path: str | os.PathLike[str]) -> None:  # noqa: D102
         source = self._path(key)
         size = self._size(key)
-        with _translated(os.fspath(path), "write"):
-            shutil.copyfile(source, path)
-            copied = os.path.getsize(path)
+        target = os.fspath(path)
+        with _translated(source, "read"):
+            try:
+                shutil.copyfile(source, target)
+            except OSError as error:
+                if error.errno not in _NO_ROOM and error.filename != target:
+                    raise
+                # Where the target has no room, `copyfile` names its source.
+                reason = error.strerror or str(error)
+                raise LocalDiskError(socket.gethostname(), target, reason) from error
+            copied = os.path.getsize(target)
         if copied != size:
             raise DamagedError(source, f"{size} bytes, but {copied} arrived")
 
@@ -72,8 +84,9 @@ class LocalStore(Store):
 
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> ObjectInfo:  # noqa: D102
         path = self._path(key)
+        with to_be_stored(local_path), open(local_path, "rb") as file:
+            expected = os.fstat(file.fileno()).st_size
         with _translated(path, "write"), _temporary(path) as temporary:
-            expected = os.path.getsize(local_path)
             shutil.copyfile(local_path, temporary)
             _sync(temporary)
             copied = os.path.getsize(temporary)
@@ -260,7 +273,9 @@ def _translated(where: str, doing: str) -> Iterator[None]:
 
 
 def _explained(where: str, doing: str, error: OSError) -> StorageError:
-    place = error.filename if isinstance(error.filename, str) else where
+    # A folder on the way is the fault itself; temporary names and sources of a copy mislead.
+    named = error.filename if isinstance(error.filename, str) else ""
+    place = named if named and where.startswith(named.rstrip(os.sep) + os.sep) else where
     hint = HINTS.get(error.errno or 0)
     reason = error.strerror or str(error)
     return StorageError(f"{place}: cannot {doing}: {reason}{f', {hint}' if hint else ''}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from sdbatch.errors import DamagedError, ObjectNotFoundError
 from sdbatch.records import ImageId
 from sdbatch.storage import layout
+from sdbatch.storage.chunks import naming
 from sdbatch.storage.store import Store
 
 PROTOCOL = 1
@@ -113,5 +114,5 @@ def _parse(data: bytes) -> PartRecord:
 
 
 def _sha256(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -99,7 +99,7 @@ def parse_record(where: str, data: bytes) -> CommitRecord:
     try:
         return _parse_record(facts)
     except (KeyError, TypeError) as error:
-        raise DamagedError(where, f"no commit record ({error!r})") from error
+        raise DamagedError(where, "it is no commit record") from error
 
 
 def check_protocol(where: str, body: Mapping[str, Any]) -> None:

@@ -84,6 +84,15 @@ class Patience:
 
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+_process = {"end_by": float("inf")}
+
+
+def end_by(at: float) -> None:
+    """Let every verb of this process fail from then on (`time.monotonic()`); infinity lifts it.
+
+    Whoever was asked to end does so in time, however many verbs are left: they share it.
+    """
+    _process["end_by"] = at
 
 
 @contextmanager
@@ -97,8 +106,8 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def remaining_s() -> float:
-    """Seconds left of the innermost limit; infinite without one."""
-    return _deadline.get() - time.monotonic()
+    """Seconds left of the innermost limit and of the process; infinite without any."""
+    return min(_deadline.get(), _process["end_by"]) - time.monotonic()
 
 
 def wait_for(make: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T:

@@ -79,7 +79,7 @@ def read_rework(store: Store, run: str, number: int) -> Rework:
     try:
         return _parse(body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedError(store.join(key), f"no rework record ({error!r})") from error
+        raise DamagedError(store.join(key), "it is no rework record") from error
 
 
 def _parse(body: Mapping[str, Any]) -> Rework:

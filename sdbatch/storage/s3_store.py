@@ -110,22 +110,36 @@ class S3Store(CloudStore):
         upload = {"Key": name, "UploadId": begun["UploadId"]}
         try:
             digests, parts = self._send_parts(key, file, size, upload)
-            self._do(
-                key,
-                "complete",
-                lambda: self._ask(
-                    "complete_multipart_upload", MultipartUpload={"Parts": parts}, **upload
-                ),
-            )
-        except FaultError as error:
-            # Gone: the reply to an earlier try may have been lost. What stands will tell.
-            if error.fault.kind is not Kind.ABSENT or self.head(key) is None:
-                raise
         except BaseException:
-            with suppress(StorageError, FaultError):
-                self._do(key, "abort", lambda: self._ask("abort_multipart_upload", **upload))
+            self._abort(key, upload)
             raise
+        self._complete(key, upload, parts)
         return f"{md5_of(*(bytes.fromhex(digest) for digest in digests))}-{len(digests)}"
+
+    def _complete(self, key: str, upload: Mapping[str, str], parts: list[dict[str, Any]]) -> None:
+        """Make an object of the parts; the upload is given up only if it surely was refused."""
+        tries = 0
+
+        async def request() -> None:
+            nonlocal tries
+            tries += 1
+            made = {"MultipartUpload": {"Parts": parts}, **upload}
+            await self._ask("complete_multipart_upload", **made)
+
+        try:
+            self._do(key, "complete", request)
+        except (FaultError, StorageError) as error:
+            gone = isinstance(error, FaultError) and error.fault.kind is Kind.ABSENT
+            if gone and self.head(key) is not None:
+                return  # the reply to an earlier try may have been lost: what stands will tell
+            if tries == 1 and _is_first_answer(error.__cause__):
+                self._abort(key, upload)
+            raise
+
+    def _abort(self, key: str, upload: Mapping[str, str]) -> None:
+        """Have the parts deleted, if that can be: they cost room and belong to no object."""
+        with suppress(StorageError, FaultError):
+            self._do(key, "abort", lambda: self._ask("abort_multipart_upload", **upload))
 
     def _send_parts(
         self, key: str, file: BinaryIO, size: int, upload: Mapping[str, str]
@@ -167,6 +181,13 @@ def _facts(reply: Mapping[str, Any], size: int) -> Facts:
     sealed = "kms" in str(reply.get("ServerSideEncryption", "")) or "SSECustomerAlgorithm" in reply
     plain = tag if _PLAIN_ETAG.fullmatch(tag) and not sealed else ""
     return Facts(size, tag, reply.get("Metadata", {}).get(MD5_NAME, "") or plain, tag)
+
+
+def _is_first_answer(error: BaseException | None) -> bool:
+    """Whether the store answered, and to the only request that the client made."""
+    if not isinstance(error, boto.ClientError):
+        return False
+    return not error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
 
 
 def _answer(response: Mapping[str, Any]) -> Fault:

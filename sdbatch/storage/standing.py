@@ -15,6 +15,7 @@ from sdbatch.storage import layout
 from sdbatch.storage.compaction import Compaction, Line, newest_compaction
 from sdbatch.storage.rework import read_rework, rework_numbers
 from sdbatch.storage.store import ObjectInfo, Store
+from sdbatch.storage.success import newest_success
 
 FEW_GROUPS = 4  # so many folders are listed in one call
 
@@ -142,9 +143,18 @@ def _newest(infos: Iterable[ObjectInfo]) -> tuple[dict[int, int], dict[int, str]
 
 
 def _reworked_since(store: Store, run: str, success: int) -> set[int] | None:
-    """Shards of reworks that a compaction may not know; None when that cannot be found out."""
+    """Shards of reworks that a compaction may not know; None when that cannot be found out.
+
+    Every success record above 0 closed the rework of its number: one that is not listed was
+    lost, and nobody knows which shards it named.
+    """
     shards: set[int] = set()
-    for number in rework_numbers(store, run):
+    newest = newest_success(store, run)  # before the reworks, which come first themselves
+    numbers = rework_numbers(store, run)
+    closed = range(max(success, 0) + 1, (newest or 0) + 1)
+    if not set(closed) <= set(numbers):
+        return None
+    for number in numbers:
         if number > success:
             try:
                 shards.update(read_rework(store, run, number).shards)

@@ -10,6 +10,8 @@ from sdbatch.errors import DamagedError, InputError
 from sdbatch.records import Redo
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.lease import DriverLease, Epoch, newest_epoch
+from sdbatch.storage.process_identity import this_process
 from sdbatch.storage.store import open_store
 from tests.audit.tiny_dataset import PLAN, memory_store, write_dataset
 
@@ -40,6 +42,47 @@ def test_before_success_nothing_is_deleted(store):
     with pytest.raises(InputError, match="not finished"):
         collect_orphans(store)
     assert store.head(LEFT_OVER[0])
+
+
+def test_a_folder_without_a_run_is_refused_as_such(store):
+    store.put("data/notes.txt", b"x")
+
+    with pytest.raises(InputError, match="holds no run 'main', name the output"):
+        collect_orphans(store)
+
+
+def test_the_newest_three_leases_stay_with_their_heartbeats(store):
+    write_dataset(store)
+    for epoch in range(1, 7):
+        store.put(layout.lease_key("main", epoch), b"{}")
+        store.put(layout.heartbeat_key("main", epoch), b"{}")
+    old = [key("main", n) for key in (layout.lease_key, layout.heartbeat_key) for n in (1, 2, 3)]
+
+    assert collect_orphans(store) == sorted(old)
+    assert collect_orphans(store) == []
+    assert newest_epoch(store).number == 6
+
+
+def test_a_driver_that_takes_an_epoch_that_gc_removed_gives_way_at_once(store):
+    write_dataset(store)
+    slept = DriverLease(store, "main", Epoch(1, "a", this_process(), ""), lambda line: None)
+    for epoch in range(2, 6):
+        store.put(layout.lease_key("main", epoch), b"{}")
+    slept.start()
+    slept.release()
+
+    assert slept.lost
+
+
+def test_a_rotted_commit_record_is_named_without_internals_and_with_its_repair(store):
+    write_dataset(store)
+    key = layout.commit_key("main", 1)
+    store.put(key, store.get(key).replace(b"finished_at", b"finisied_at"))
+
+    with pytest.raises(DamagedError) as caught:
+        collect_orphans(store)
+    reason = f"it is no commit record, mend it with: sdbatch repair {store.url}"
+    assert str(caught.value) == f"{store.join(key)}: damaged, {reason}"
 
 
 def test_only_what_no_record_names_is_deleted(store):

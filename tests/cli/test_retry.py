@@ -149,3 +149,12 @@ def test_a_run_with_json_report_says_why_it_was_refused(manifest, tmp_path, caps
 
     assert code == 2
     assert "holds no run" in json.loads(capsys.readouterr().out)["reason"]
+
+
+@pytest.mark.parametrize("command", ["retry", "repair"])
+def test_the_help_says_whose_exit_code_it_is_and_what_is_finished_first(command, capsys):
+    assert run(command, "--help") == 0
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 pictures of the dataset failed (also when there was nothing to do)" in said
+    assert "An unfinished retry or repair, whoever began it, is finished first." in said

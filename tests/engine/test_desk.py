@@ -16,6 +16,7 @@ from sdbatch.engine.events import (
     Pulse,
     ShardDone,
     ShardFailed,
+    StoreTrouble,
 )
 from sdbatch.engine.worker import Worker
 from sdbatch.errors import (
@@ -48,6 +49,9 @@ def test_a_commit_waits_for_a_store_that_fails_and_nothing_is_drawn_again(job, m
     assert not [event for event in seen if isinstance(event, ShardFailed)]
     assert len(drawn) == len(set(drawn)) == 10
     assert {"store_trouble", "store_back", "shard_committed"} <= set(log_events(job))
+    trouble = [event for event in seen if isinstance(event, StoreTrouble)]
+    assert [event.first for event in trouble] == [True, False, False, False]
+    assert seen.index(trouble[0]) < next(n for n, e in enumerate(seen) if isinstance(e, ShardDone))
 
 
 def test_a_store_that_stays_down_ends_the_attempt_resumably(job, monkeypatch):

@@ -81,3 +81,10 @@ def test_a_run_whose_time_is_over_is_resumable(tmp_path):
     assert summary.reason == "--stop-after 1s is over"
     assert ended(tmp_path)["exit_code"] == 75
     assert sdbatch.render(rows, tmp_path, **options).exit_code == 0
+
+
+def test_a_reason_is_left_without_secrets(folder):
+    with pytest.raises(StorageError), last_word(folder):
+        raise StorageError("s3://key:a/K7MDENG@pictures/x: is gone")
+
+    assert "K7MDENG" not in folder.read_progress()["ended"]["reason"]

@@ -3,7 +3,15 @@
 import itertools
 import random
 
-from sdbatch.engine.events import CARE_PARTS, Assign, Drain, Finish, LeaseReturned, Pulse
+from sdbatch.engine.events import (
+    CARE_PARTS,
+    Assign,
+    Drain,
+    Finish,
+    LeaseReturned,
+    Pulse,
+    StoreTrouble,
+)
 from sdbatch.engine.outage import HEARD_LATE_S
 from sdbatch.engine.state import EngineState
 from tests.engine.standin import make_shards, ready
@@ -194,6 +202,63 @@ def test_an_outage_in_a_world_of_workers_ends_with_every_shard_committed():
     assert world.run() == Finish(0, "")
     assert world.now > 240
     assert state.tally.workers_lost == 0
+
+
+def trouble(worker, failing_s, first=False, message="bucket is gone"):
+    return StoreTrouble(worker, message, failing_s, first)
+
+
+def test_people_hear_early_and_once_that_a_worker_waits_for_the_store():
+    state = make_state(8, workers=1, now=1000.0)
+    (name,), _ = bring_up(state, 1000.0)
+    state.handle(trouble(name, 60.0, first=True), 1100.0)
+    first = state.waiting_line(1100.5)
+    state.handle(trouble(name, 140.0), 1180.0)
+
+    assert first == "the store fails on w0: bucket is gone; waiting"
+    assert state.waiting_line(1181.0) is None
+    assert state.progress(1181.0).paused
+    state.handle(done(name, 0), 1190.0)
+    assert state.waiting_line(1191.0) == "the store works again after 2m30s"
+
+
+def test_ten_minutes_count_from_the_first_call_that_failed():
+    state = make_state(8, workers=1, now=1000.0)
+    (name,), _ = bring_up(state, 1000.0)
+    state.handle(trouble(name, 60.0, first=True), 1100.0)
+    state.handle(store_failed(name, 0), 1400.0)
+    early = state.handle(trouble(name, 590.0), 1630.0)
+    late = state.handle(trouble(name, 605.0), 1645.0)
+
+    assert finish_of(early) is None
+    assert [one.within_s for one in late if isinstance(one, Drain)]
+    assert state._ending.exit_code == 3
+    assert state._ending.reason.startswith("the store has failed for 10m")
+
+
+def test_while_the_store_is_full_a_stored_part_ends_no_pause_and_a_commit_does():
+    state = make_state(8, now=1000.0)
+    (one, two), _ = bring_up(state, 1000.0)
+    full = "out: cannot write: No space left on device"
+    state.handle(trouble(one, 1.0, first=True, message=full), 1010.0)
+    state.waiting_line(1010.5)
+    state.handle(Pulse(two, {2: 1, 3: 0}, 1, "drawing", saved=1), 1011.0)
+
+    assert state.waiting_line(1011.5) is None
+    assert state.progress(1011.5).paused
+    state.handle(done(two, 2), 1012.0)
+    assert state.waiting_line(1012.5).startswith("the store works again")
+    assert not state.progress(1012.5).paused
+
+
+def test_a_stored_part_between_two_failures_does_not_start_the_ten_minutes_again():
+    state = make_state(8, workers=1, now=1000.0)
+    (name,), _ = bring_up(state, 1000.0)
+    state.handle(trouble(name, 0.0, first=True), 1000.0)
+    state.handle(Pulse(name, {0: 1, 1: 0}, 1, "drawing", saved=1), 1400.0)
+    state.handle(trouble(name, 5.0, first=True), 1605.0)
+
+    assert state._ending.exit_code == 3
 
 
 # -- disks -------------------------------------------------------------------------------

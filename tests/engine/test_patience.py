@@ -11,6 +11,7 @@ from sdbatch.errors import (
     ObjectNotFoundError,
     StorageError,
 )
+from sdbatch.storage.retrying import end_by
 from sdbatch.storage.store import open_store
 
 DOWN = StorageError("503 Slow Down")
@@ -135,3 +136,41 @@ def test_an_outage_begins_anew_after_every_success(store, clock):
 
     assert [event for event, _ in said] == ["store_trouble", "store_back"] * 2
     assert patience.bears(DOWN)
+
+
+def test_a_part_much_smaller_than_what_failed_is_no_proof_that_the_store_is_back(clock):
+    said = []
+    patience = Patience(lambda: False, lambda *line: said.append(line[0]))
+    patience.bears(DOWN, weight=1000)
+
+    assert not patience.succeeded(10)
+    assert patience.succeeded(300)
+    assert said == ["store_trouble", "store_back"]
+
+
+def test_a_full_store_is_back_only_with_a_commit(clock):
+    patience = Patience(lambda: False, lambda *_: None)
+    patience.bears(StorageError("out: cannot write: Disk quota exceeded"), weight=10)
+
+    assert not patience.succeeded()
+    assert not patience.succeeded(10)
+    assert patience.succeeded(commit=True)
+
+
+def test_every_failure_is_told_with_the_time_since_the_first_call_that_failed(clock):
+    told = []
+    patience = Patience(lambda: False, lambda *_: None, lambda *fact: told.append(fact))
+    patience.bears(DOWN, began=40.0)
+    clock.now += 5
+    patience.bears(DOWN, began=101.0)
+
+    assert told == [("503 Slow Down", 60.0, True), ("503 Slow Down", 65.0, False)]
+
+
+def test_nobody_bears_with_a_store_when_the_time_of_the_process_is_over(clock):
+    patience = Patience(lambda: False, lambda *_: None)
+    end_by(clock.now - 1)
+    try:
+        assert not patience.bears(DOWN)
+    finally:
+        end_by(float("inf"))

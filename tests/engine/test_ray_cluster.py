@@ -167,3 +167,35 @@ def test_a_cluster_of_ours_asks_for_its_token_and_leaving_it_ends_whatever_hangs
     assert left_after < 20
     assert folders() == before
     assert alive == []
+
+
+CONNECTING = """
+import ray
+from sdbatch.engine import ray_cluster
+from sdbatch.engine.driver_loop import Stop
+from sdbatch.engine.signals import stop_on_signals
+
+stop, real = Stop(), ray.init
+def init(*args, **options):
+    print("connecting", flush=True)
+    return real(*args, **options)
+ray.init = init
+with stop_on_signals(stop, lambda line: print(line, flush=True)):
+    with ray_cluster.connection(None, num_cpus=1):
+        print("connected", stop.reason, flush=True)
+"""
+
+
+@pytest.mark.ray
+def test_a_signal_while_ray_starts_is_heard_as_any_other_and_ends_in_order():
+    with subprocess.Popen(
+        [sys.executable, "-c", CONNECTING], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout.readline() == "connecting\n"
+        time.sleep(1.0)
+        driver.send_signal(signal.SIGTERM)
+        said, _ = driver.communicate(timeout=90)
+
+    assert driver.returncode == 0
+    assert said.splitlines()[-1] == "connected SIGTERM received"
+    assert "finishing what is in flight" in said

@@ -1,5 +1,7 @@
 """A folder that holds a run: gone on with, refused, finished, wherever it stands now."""
 
+import shlex
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -8,6 +10,7 @@ from sdbatch.errors import DamagedError, PlanChangedError
 from sdbatch.records import Speed
 from sdbatch.render import fake
 from sdbatch.render.fake import FakeRenderer
+from sdbatch.storage.store import open_store
 from tests.engine.runs import INLINE, hashes, pictures, run_until
 
 
@@ -203,3 +206,16 @@ def test_lost_records_of_a_finished_run_are_damage_not_success(manifest, tmp_pat
 
     with pytest.raises(DamagedError, match="records name 15"):
         api.render(path, out, **options)
+
+
+def test_the_command_that_resumes_works_from_every_folder(manifest, tmp_path, monkeypatch):
+    path, out = manifest(40), tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    options = {"model": "fake:ms=25", "shard_size": 10, **INLINE}
+    run_until(10, monkeypatch, "rows.parquet", out, **options)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    words = shlex.split(api.open_dataset(out).status().resume)
+    assert words == ["sdbatch", "render", path, open_store(out).url]
+    assert api.render(*words[2:], engine="inline").exit_code == 0

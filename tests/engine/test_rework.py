@@ -161,6 +161,43 @@ def test_an_unknown_error_type_is_refused_with_those_that_exist(out):
     assert RunFolder(open_store(out)).open_rework() is None
 
 
+def test_a_rotted_record_is_named_plainly_with_the_command_that_mends_it(out):
+    record = out / "__sdbatch" / "main" / "commits" / "000" / "00002.json"
+    record.write_bytes(record.read_bytes().replace(b"finished_at", b"finisied_at"))
+
+    with pytest.raises(DamagedError) as caught:
+        api.retry(out, **ENGINE)
+    reason = f"it is no commit record, mend it with: sdbatch repair {open_store(out).url}"
+    assert str(caught.value).endswith(f"00002.json: damaged, {reason}")
+    api.repair(out, **ENGINE)
+    assert api.retry(out, **ENGINE).exit_code == 0
+
+
+def state_files(out):
+    return {path: path.stat().st_mtime_ns for path in (out / "__sdbatch").rglob("*")}
+
+
+def test_a_retry_that_is_refused_or_has_nothing_to_do_writes_nothing(out, report):
+    before = state_files(out)
+    with pytest.raises(InputError, match="NoError"):
+        api.retry(out, error_type="NoError", **ENGINE)
+    summary = api.retry(out, only="filtered", reseed=1, report=report, **ENGINE)
+
+    assert state_files(out) == before
+    assert "nothing to retry: no picture was filtered" in report.text
+    assert summary.exit_code == 4  # the dataset's own, as `render` gives it
+
+
+def test_the_progress_of_a_retry_counts_the_pictures_that_are_drawn(out, report):
+    shown = []
+    report.progress = shown.append
+    api.retry(out, error_type="OneError", report=report, **ENGINE)
+
+    assert {progress.images for progress in shown} == {2}
+    assert {progress.done + progress.finished for progress in shown} <= {0, 1, 2}
+    assert shown[-1].done == 2
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -215,6 +215,18 @@ def test_too_many_failed_pictures_drain_the_run_and_end_it_with_4():
     assert end == [Finish(4, "3 pictures failed, the limit is 3")]
 
 
+def test_a_limit_of_0_ends_the_run_at_the_first_failure_and_says_so():
+    state = make_state(8, workers=1, stop_after=0)
+    (name,), _ = bring_up(state)
+    well = state.handle(done(name, 0, success=4), 1.0)
+    state.handle(done(name, 1, failed=3, success=1), 2.0)
+    end = [one for shard in (2, 3) for one in state.handle(LeaseReturned(name, shard), 3.0)]
+
+    assert not any(isinstance(one, Drain) for one in well)
+    reason = "3 pictures failed, the limit is 0: the first shard with a failure ends the run"
+    assert end == [Finish(4, reason)]
+
+
 def test_nothing_is_decided_after_the_end():
     state = make_state(1, workers=1)
     (name,), _ = bring_up(state)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdbatch.errors import ManifestError
+from sdbatch.errors import InputError, ManifestError, StorageError, StoreAccessError
+from sdbatch.manifest import reader
 from sdbatch.manifest.reader import demand_unchanged, iter_tables, open_manifest, read_rows
 
 
@@ -225,3 +226,44 @@ def test_only_files_with_a_wanted_row_must_be_unchanged(tmp_path):
     pq.write_table(pa.table({"prompt": ["other"] * 10}), tmp_path / "1.parquet")
     with pytest.raises(ManifestError, match="changed since the plan was made"):
         demand_unchanged(ref, [(12, 13)])
+
+
+class ParamValidationError(Exception):
+    """Like that of a client of stores: no `OSError`."""
+
+
+class NoCredentialsError(Exception):
+    """Likewise."""
+
+
+class StrangeError(Exception):
+    """Likewise."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ParamValidationError, ManifestError),
+        (NoCredentialsError, StoreAccessError),
+        (StrangeError, StorageError),
+    ],
+)
+def test_what_clients_of_stores_raise_is_told_in_our_words(monkeypatch, raised, told):
+    def refuse(*_args, **_how):
+        raise raised("s3://k:a/K7MDENG@b\nis odd")
+
+    monkeypatch.setattr(reader, "file_system", refuse)
+    with pytest.raises(told, match=r"x\.parquet: cannot be read") as caught:
+        open_manifest("s3://bucket/x.parquet")
+
+    assert type(caught.value) is told
+    assert "K7MDENG" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_url_with_a_secret_is_refused_before_it_is_opened(monkeypatch):
+    monkeypatch.setattr(reader, "file_system", lambda *_args, **_how: pytest.fail("opened"))
+
+    with pytest.raises(InputError, match="would be stored with the job") as caught:
+        open_manifest("simplecache::s3://key:a/K7MDENG@b/x.parquet")
+    assert "K7MDENG" not in str(caught.value)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbatch.storage.chunks import RangedReader, part_bytes, send_parts
+from sdbatch.errors import LocalDiskError, LocalFileError
+from sdbatch.storage.chunks import RangedReader, naming, part_bytes, send_parts, to_be_stored
 from sdbatch.storage.digests import file_md5, md5_base64, md5_hex, md5_of
 
 CONTENT = bytes(range(256)) * 4
@@ -68,3 +69,21 @@ def test_digests_agree_however_they_are_spelt(one, two):
     assert md5 == md5_of(one + two) == file_md5(io.BytesIO(one + two))
     assert md5_hex(md5_base64(md5)) == md5_hex(bytearray.fromhex(md5)) == md5
     assert md5_hex(None) == md5_hex("") == ""
+
+
+@pytest.mark.parametrize("name", ["none", "none/x"])
+def test_a_file_to_be_stored_that_is_not_there_is_named_and_not_tried_again(tmp_path, name):
+    place, words = tmp_path / name, "this local file was to be stored"
+    with pytest.raises(LocalFileError, match=words) as caught, to_be_stored(place):
+        place.read_bytes()
+
+    assert caught.value.path == str(tmp_path / name)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("around", [naming, to_be_stored])
+def test_a_full_disk_is_that_of_the_node_and_no_failing_store(tmp_path, around):
+    with pytest.raises(LocalDiskError, match="No space left") as caught, around(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
+
+    assert caught.value.path == str(tmp_path / "x")

@@ -42,3 +42,11 @@ def test_bucket_and_folder_are_told_apart(url, place):
 def test_what_stores_disagree_about_is_refused(url):
     with pytest.raises(InputError, match=r"name a bucket|only letters"):
         parse_address(url)
+
+
+def test_a_refused_address_is_shown_without_its_secret():
+    with pytest.raises(InputError) as caught:
+        parse_address("s3://AKIAIOSFODNN7EXAMPLE:wJalr/K7MDENG@pictures/x")
+
+    assert "wJalr" not in str(caught.value)
+    assert "K7MDENG" not in str(caught.value)

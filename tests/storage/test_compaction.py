@@ -146,6 +146,18 @@ def test_a_compaction_does_not_cover_an_unreadable_rework(store):
     assert folder.standing()[3].endswith(".r1.json")
 
 
+def test_a_lost_rework_record_after_a_compaction_is_noticed_and_all_is_listed(store):
+    folder = fill(store, range(20), 20)
+    folder.create_success(PLAN, 20)
+    compact(store)
+    folder.begin_rework(Redo("failed"), {3: 1}, PLAN)
+    folder.commit(make_result(3, "0000000b"), PLAN, 1)
+    folder.create_success(PLAN, 20)
+    store.delete(layout.rework_key("main", 1))
+
+    assert RunFolder(store).standing()[3].endswith("00003.r1.json")
+
+
 @pytest.fixture(scope="module")
 def whole():
     store = DictStore()
@@ -239,7 +251,7 @@ def test_a_compactor_gathers_after_so_many_commits_and_at_the_end(store):
     compactor = Compactor(store, every=10)
     for shard_id in range(25):
         folder.commit(make_result(shard_id), PLAN)
-        compactor.note(shard_id)
+        compactor.note()
     compactor.close()
 
     assert len(newest_compaction(store, "main", PLAN).revisions) >= 20
@@ -255,7 +267,7 @@ def test_a_compactor_makes_up_for_runs_that_ended_before_it_was_due(store):
 def test_a_small_run_gets_no_compaction(store):
     fill(store, range(25), 25)
     compactor = Compactor(store, committed=20)
-    compactor.note(24)
+    compactor.note()
     compactor.close()
 
     assert CKPT not in store.objects
@@ -266,7 +278,7 @@ def test_a_store_that_fails_costs_the_compaction_and_nothing_else(store):
     failing = FaultStore(store)
     failing.faults = dict.fromkeys(range(1, 200), "fail")
     compactor = Compactor(failing, committed=25, every=10)
-    compactor.note(1)
+    compactor.note()
     compactor.close()
     failing.faults = {}
     compactor.close()

@@ -84,3 +84,9 @@ def test_a_heartbeat_is_no_epoch():
     assert layout.parse_rework(layout.rework_key("main", 12)) == 12
     assert layout.parse_compaction(layout.compaction_key("main", 13)) == 13
     assert layout.parse_stop(layout.stop_key("main", 14)) == 14
+
+
+def test_a_lease_and_its_heartbeat_tell_their_epoch():
+    for key in (layout.lease_key, layout.heartbeat_key):
+        assert layout.parse_lease(key("main", 12)) == 12
+    assert layout.parse_lease(layout.stop_key("main", 12)) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbatch.errors import InputError, StorageError
+from sdbatch.errors import InputError, LocalDiskError, LocalFileError, StorageError
 from sdbatch.storage import local_store
 from sdbatch.storage.store import open_store
 
@@ -197,6 +197,76 @@ def test_a_shorter_copy_never_reaches_the_final_name(tmp_path, monkeypatch):
         opened.put_file("data/x", tmp_path / "source")
 
     assert opened.head("data/x") is None
+
+
+def _full(source, _target):
+    raise OSError(28, "No space left on device", str(source), None, "target")
+
+
+def test_a_full_disk_under_a_fetched_file_is_that_of_the_node(tmp_path, monkeypatch):
+    opened = open_store(tmp_path / "out")
+    opened.put("data/x", b"x")
+    monkeypatch.setattr(local_store.shutil, "copyfile", _full)
+    with pytest.raises(LocalDiskError, match="No space left") as caught:
+        opened.get_file("data/x", tmp_path / "spool")
+
+    assert caught.value.path == str(tmp_path / "spool")
+
+
+def test_a_fetch_into_a_folder_that_is_not_there_is_a_fault_of_the_node(tmp_path):
+    opened = open_store(tmp_path / "out")
+    opened.put("data/x", b"x")
+
+    with pytest.raises(LocalDiskError) as caught:
+        opened.get_file("data/x", tmp_path / "none" / "spool")
+    assert caught.value.path == str(tmp_path / "none" / "spool")
+
+
+def test_a_full_output_is_named_and_not_the_disk_it_came_from(tmp_path, monkeypatch):
+    opened = open_store(tmp_path / "out")
+    (tmp_path / "spool").write_bytes(b"x")
+    monkeypatch.setattr(local_store.shutil, "copyfile", _full)
+    with pytest.raises(StorageError, match="No space left on device, make room") as caught:
+        opened.put_file("data/x", tmp_path / "spool")
+
+    assert not isinstance(caught.value, LocalDiskError)
+    assert str(caught.value).startswith(f"{tmp_path / 'out' / 'data' / 'x'}: ")
+    assert "spool" not in str(caught.value)
+
+
+def test_a_missing_file_that_was_to_be_stored_is_no_fault_of_the_store(tmp_path):
+    with pytest.raises(LocalFileError, match="spool: No such file") as caught:
+        open_store(tmp_path / "out").put_file("data/x", tmp_path / "spool")
+
+    assert not caught.value.retryable
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("call", ["put", "create_once"])
+def test_an_output_that_cannot_be_written_names_the_object_and_no_temporary_file(
+    tmp_path, monkeypatch, call
+):
+    opened = open_store(tmp_path)
+
+    def refuse(path, *_rest):
+        raise OSError(13, "Permission denied", path)
+
+    monkeypatch.setattr(local_store, "_write", refuse)
+    with pytest.raises(StorageError, match="Permission denied, give this user") as caught:
+        getattr(opened, call)("lease/000002.json", b"x")
+
+    assert str(caught.value).startswith(f"{tmp_path / 'lease' / '000002.json'}: cannot write")
+
+
+def test_a_folder_that_cannot_be_made_is_named_itself(tmp_path, monkeypatch):
+    def refuse(path, *_rest):
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(local_store.os, "mkdir", refuse)
+    with pytest.raises(StorageError, match="Read-only file system, name a folder") as caught:
+        open_store(tmp_path / "out").put("lease/x", b"x")
+
+    assert str(caught.value).startswith(f"{tmp_path / 'out'}: ")
 
 
 def _raise(error):

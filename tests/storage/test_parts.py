@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sdbatch.errors import LocalDiskError
 from sdbatch.storage import layout
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import open_store
@@ -96,3 +97,18 @@ def test_dropping_parts_may_be_repeated(store, part_file):
     parts.drop(4)
 
     assert not store.exists_any(layout.parts_prefix("main"))
+
+
+def test_a_full_disk_under_a_fetched_part_is_that_of_the_node(tmp_path, monkeypatch):
+    store = open_store(tmp_path / "out")
+    (tmp_path / "part").write_bytes(b"x")
+    part = Parts(store).store(0, "0000000a", 0, tmp_path / "part", [(0, 0)])
+
+    def full(source, _target):
+        raise OSError(28, "No space left on device", str(source))
+
+    monkeypatch.setattr("sdbatch.storage.local_store.shutil.copyfile", full)
+    with pytest.raises(LocalDiskError, match="No space left") as caught:
+        Parts(store).fetch(part, tmp_path / "fetched")
+
+    assert caught.value.path == str(tmp_path / "fetched")
