@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 from sdbatch.audit.damage import damage_chooser
 from sdbatch.audit.finish import S, finish
@@ -28,10 +28,15 @@ from sdbatch.audit.status import read_status
 from sdbatch.engine.bench import BenchAsk
 from sdbatch.engine.bench_report import BenchReport
 from sdbatch.engine.bench_run import run_bench
+from sdbatch.engine.budgets import bill_for, means_of, question, room_notes
+from sdbatch.engine.call_options import Options as Options
+from sdbatch.engine.call_options import RenderOptions as RenderOptions
+from sdbatch.engine.call_options import ReworkOptions as ReworkOptions
+from sdbatch.engine.check_run import limits_of
 from sdbatch.engine.choice import RunOptions, choose_engine, demand_reachable
 from sdbatch.engine.events import Progress
 from sdbatch.engine.plan_report import PlanReport, headline, report_on
-from sdbatch.engine.prepare import Prepared, limits_of, prepare
+from sdbatch.engine.prepare import Prepared, prepare
 from sdbatch.engine.prepare_standing import prepare_again
 from sdbatch.engine.request import layers, own_folder, refuse_unknown, run_options, source_of
 from sdbatch.engine.rework import Repair, Retry, Reworking
@@ -53,48 +58,8 @@ Table: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | Any
 """A path or URL, or rows in memory: dicts, Arrow, pandas, a Hugging Face dataset."""
 
 
-class Options(TypedDict, total=False):
-    """Keyword arguments of `render` and `plan`; each is a flag of the command line.
-
-    What is left out is decided by the job file, the model, or the default, in that order.
-    """
-
-    prompt: Sequence[str]
-    model: str
-    job: str
-    num_inference_steps: int
-    guidance_scale: float
-    size: str
-    scheduler: str
-    negative_prompt: str
-    num_images_per_prompt: int
-    seed: int
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    engine: Literal["auto", "ray", "inline"]
-    workers: int | str
-    address: str
-    shard_size: int | Literal["auto"]
-    batch_size: int | Literal["auto"]
-    compile: bool
-    strict_pixels: bool
-    canary: bool
-    limit: int
-    settings: Sequence[str] | Mapping[str, Any]
-    check: bool
-
-
-class RenderOptions(Options, total=False):
-    """Keyword arguments of `render` alone."""
-
-    wait_for_workers: str
-    speculate: bool
-    single_driver: bool
-    allow_failed: int | str
-    stop_after_failed: int | str
-    stop_after: str
-    drain: str
-    gc: bool
-    dashboard: bool
+PREPARING = ("check", "bad_rows", "keep_source_columns", "passthrough_prefix")
+"""Options that decide how a manifest becomes a plan and are no job keys."""
 
 
 def render(
@@ -102,6 +67,7 @@ def render(
     out: str | Path | None = None,
     *,
     report: Reporter | None = None,
+    confirm: Callable[[str], bool] | None = None,
     **options: Unpack[RenderOptions],
 ) -> Summary:
     """Draw a manifest into a dataset; the same call on the same output resumes.
@@ -111,6 +77,7 @@ def render(
         out: Folder or URL of the dataset; None takes the job file's, or a folder of its own
             for `prompt`.
         report: Told how it goes; None is silent.
+        confirm: Asked before a run that will take more than twelve hours; None begins it.
         options: See `RenderOptions`.
 
     Returns:
@@ -125,12 +92,17 @@ def render(
     talk = report or _Silent()
     with ExitStack() as keep:
         refuse_unknown(options, RenderOptions.__annotations__)
+        means = means_of(options)
         prepare_run = _preparing(manifest, out, options, keep)
         prepared = prepare_run()
+        asks = question(bill_for(prepared, means))
+        if asks and confirm is not None and not confirm(asks):
+            raise InputError("not begun: nobody said yes (--yes begins without asking)")
         how = run_options(prepared.asked, options)
         choose_engine(how, prepared.store.private)  # refuses before anything is written
         demand_reachable(how.address)
-        for note in (headline(prepared), *prepared.notes):
+        room = room_notes(prepared, prepared.asked.value("output") or "")
+        for note in (headline(prepared), *prepared.notes, *room):
             talk.note(note)
         run = Run(prepared, how, talk, prepare_run)
         summary = run.execute()
@@ -140,28 +112,6 @@ def render(
         elif summary.reason:
             talk.note(f"ended early: {summary.reason}; the same command resumes")
     return summary
-
-
-class ReworkOptions(TypedDict, total=False):
-    """Keyword arguments of `retry` and `repair`: how they run, for what they draw is planned.
-
-    `model` names the place of the planned weights, if they no longer lie where the plan
-    found them; of a job file only keys count that are not of the plan.
-    """
-
-    model: str
-    job: str
-    engine: Literal["auto", "ray", "inline"]
-    workers: int | str
-    address: str
-    settings: Sequence[str] | Mapping[str, Any]
-    wait_for_workers: str
-    speculate: bool
-    allow_failed: int | str
-    stop_after: str
-    drain: str
-    gc: bool
-    dashboard: bool
 
 
 def retry(
@@ -241,8 +191,10 @@ def plan(
     with ExitStack() as keep:
         nowhere = keep.enter_context(TemporaryDirectory(prefix="sdbatch-plan-"))
         refuse_unknown(options, Options.__annotations__)
+        means = means_of(options)
         prepared = _preparing(manifest, out, options, keep, instead_of_output=nowhere)()
-        return report_on(prepared, prepared.asked.value("output") or "")
+        output = prepared.asked.value("output") or ""
+        return report_on(prepared, output, bill_for(prepared, means), room_notes(prepared, output))
 
 
 def load_model(
@@ -360,7 +312,8 @@ def _preparing(
     if not os.fsdecode(str(folder)).isprintable():
         raise InputError(f"output {str(folder)!a}: name it in readable text")
     store = open_store(folder, asked.value("storage"))
-    return partial(prepare, asked, source, store, keep, check=options.get("check", True))
+    how = {name: options[name] for name in PREPARING if name in options}
+    return partial(prepare, asked, source, store, keep, **how)
 
 
 def _rework(

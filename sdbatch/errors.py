@@ -90,7 +90,10 @@ class ManifestRowsError(InputError):
     def __str__(self) -> str:
         lines = [str(problem) for problem in self.problems]
         if self.total > len(lines):
-            lines.append(f"... and {self.total - len(lines):,} more")
+            lines.append(
+                f"... and {self.total - len(lines):,} more; "
+                "'sdbatch manifest check MANIFEST --report FILE' writes all of them down"
+            )
         return "\n".join(lines)
 
 

@@ -28,6 +28,8 @@ from sdbatch.errors import JobError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("auto", "ray", "inline")
+PROMPT_SYNTAXES = ("plain", "a1111")
+PICTURE_METADATA = ("infotext", "minimal", "none")
 ATTENTION = ("auto", "sdpa", "math", "flash", "efficient", "cudnn")
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -81,6 +83,7 @@ class Defaults(Keys):
     scheduler: str | None = None
     scheduler_config: dict[str, Any] | None = None
     num_images_per_prompt: Annotated[int, Field(ge=1, le=1000)] | None = None
+    prompt_syntax: Literal["plain", "a1111"] | None = None
 
 
 class Image(Keys):
@@ -89,6 +92,7 @@ class Image(Keys):
     format: Literal["png"] = "png"
     png_level: Annotated[int, Field(ge=0, le=9)] = 1
     png_strategy: Annotated[int, Field(ge=0, le=4)] = 3
+    metadata: Literal["infotext", "minimal", "none"] = "infotext"
 
 
 class Render(Keys):

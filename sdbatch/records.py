@@ -66,6 +66,23 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnView:
+    """A column of a manifest's rows, and where its values stand in the files.
+
+    Attributes:
+        name: As rows show it.
+        stored: As the files have it.
+        part: Which part of a stored value is meant (`manifest/aliases.py`); empty for all.
+        canonical: Whether sdbatch reads it; others pass through to the dataset.
+    """
+
+    name: str
+    stored: str
+    part: str = ""
+    canonical: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestRef:
     """The prompts of a run: files in a fixed order, identified by hash.
 
@@ -73,11 +90,13 @@ class ManifestRef:
         name: The manifest as the user named it, for messages.
         files: Files in row order.
         identity: Hash over names, sizes, footers and tags (or content, for tables).
+        view: Columns as rows show them; empty shows them as the files have them.
     """
 
     name: str
     files: tuple[ManifestFile, ...]
     identity: str
+    view: tuple[ColumnView, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -123,6 +142,7 @@ class RowDefaults:
     scheduler: str
     scheduler_config: str
     num_images_per_prompt: int
+    prompt_syntax: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +161,7 @@ class RenderRow:
         scheduler: diffusers class name.
         scheduler_config: JSON object of overrides for `from_config`; empty for none.
         row_hash: Fingerprint of the resolved request, `plan/fingerprint.py`.
+        prompt_syntax: How its prompts are read, one of `prompt_syntax.SYNTAXES`.
     """
 
     row_index: int
@@ -156,6 +177,7 @@ class RenderRow:
     scheduler: str
     scheduler_config: str = ""
     row_hash: str = ""
+    prompt_syntax: str = "plain"
 
     @property
     def image_id(self) -> ImageId:
@@ -262,6 +284,7 @@ class RenderSpec:
         cpu_threads: Threads of one worker on a CPU.
         speed: What makes it faster.
         strict_pixels: Rows that run out of memory fail, rather than being drawn with fewer lanes.
+        prompt_chunks: Chunks of a prompt for which there must be memory where L is chosen.
     """
 
     model: str
@@ -272,6 +295,7 @@ class RenderSpec:
     cpu_threads: int
     speed: Speed = Speed()
     strict_pixels: bool = False
+    prompt_chunks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +321,17 @@ class RenderEnv:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """How pictures are encoded."""
+    """How pictures are encoded, and what they say of themselves.
+
+    Attributes:
+        metadata: One of `picture_metadata.LEVELS`; plans made before there was a choice
+            have `none`.
+    """
 
     format: str = "png"
     png_level: int = 1
     png_strategy: int = 3
+    metadata: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +363,7 @@ class RunSpec:
         hash_rows: Row identity comes from content (False: from `row_index`, `--no-check`).
         occurrences_key: Object with the repeat numbers of equal rows; empty when all differ.
         schema_key: Object with the frozen Arrow schema of `data/`.
+        bad_rows_key: Object with the rows that fail undrawn, and why; empty when none does.
         redo: What leases of a revision above 0 draw; None in an ordinary run.
     """
 
@@ -352,6 +383,7 @@ class RunSpec:
     checkpoint_every_s: float
     retries: int
     redo: Redo | None = None
+    bad_rows_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

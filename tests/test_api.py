@@ -18,7 +18,7 @@ from sdbatch.cli import render as render_command
 from sdbatch.errors import JobError, ManifestRowsError, ModelError
 from sdbatch.records import RenderedImage
 
-DISPLAY = {"as_json", "progress", "log_format"}
+DISPLAY = {"as_json", "progress", "log_format", "yes"}
 INLINE = {"engine": "inline", "model": "fake", "size": "64x64"}
 
 

@@ -6,7 +6,6 @@ commands that only look at storage never load torch or Ray.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -19,10 +18,10 @@ from itertools import pairwise
 import click
 
 from sdbatch.cli.exit_codes import EXIT_CODES
+from sdbatch.cli.lazy import LazyGroup
 from sdbatch.credentials import redact
 from sdbatch.errors import SdbatchError
 
-GROUPS = ("Draw", "Look", "Keep", "Cluster")
 COMMANDS = {
     "render": ("Draw", "Draw a manifest of prompts into a dataset; run it again to resume."),
     "stop": ("Draw", "Ask a running render to end in order, from any machine."),
@@ -32,7 +31,7 @@ COMMANDS = {
     "errors": ("Look", "What failed and why, in groups, and the command that draws it again."),
     "logs": ("Look", "What the driver and the workers wrote down, by shard, row or worker."),
     "bench": ("Look", "Measure a model on this machine: pictures, memory, arithmetic."),
-    "manifest": ("Look", "What a manifest may ask for: its schedulers, and how each is drawn."),
+    "manifest": ("Look", "Check, look at and rearrange manifests; what they may ask for."),
     "replay": ("Look", "Draw pictures of a dataset again and compare them, pixel by pixel."),
     "trace": ("Look", "Show one row from noise to picture, as a strip to look at."),
     "verify": ("Keep", "Check a dataset against its records, from counts to single pixels."),
@@ -50,49 +49,14 @@ Examples:
 """
 
 
-class LazyCommands(click.Group):
-    """A group that knows its commands by name and imports one only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """All names, in the order of the groups."""
-        return list(COMMANDS)
-
-    def get_command(
-        self,
-        ctx: click.Context,  # noqa: ARG002  # click's signature
-        cmd_name: str,
-    ) -> click.Command | None:
-        """Import and return a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"sdbatch.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's, with the nearest name on a miss."""
-        from sdbatch.job import nearest  # pydantic stays out of --help
-
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(f"no command '{args[0]}'{nearest(args[0], list(COMMANDS))}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002  # click's signature
-        formatter: click.HelpFormatter,
-    ) -> None:
-        """Write the commands in their groups, without importing them."""
-        for group in GROUPS:
-            rows = [(name, line) for name, (of, line) in COMMANDS.items() if of == group]
-            if rows:
-                with formatter.section(group):
-                    formatter.write_dl(rows)
-
-
-@click.command(cls=LazyCommands, help=EXAMPLES, epilog=EXIT_CODES, no_args_is_help=True)
+@click.command(
+    cls=LazyGroup,
+    held=COMMANDS,
+    prefix="sdbatch.cli.",
+    help=EXAMPLES,
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+)
 @click.version_option(version("sdbatch"), prog_name="sdbatch", message="%(prog)s %(version)s")
 @click.pass_context
 def sdbatch(ctx: click.Context) -> None:

@@ -1,66 +1,35 @@
-"""`sdbatch manifest`: what a manifest may ask for."""
+"""`sdbatch manifest`: check, look at, rearrange and compare manifests.
+
+Each command lives in `cli/manifest_<name>.py` and is imported only to run it.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import click
 
-from sdbatch.plan.facts import FACTS, aliases
+from sdbatch.cli.lazy import LazyGroup
 
-HEADINGS = ("scheduler", "alias", "kind", "way", "history", "")
+COMMANDS = {
+    "build": ("Make", "Expand templates with choices and wildcards to rows."),
+    "import": ("Make", "Read prompts of other programs, also out of pictures."),
+    "check": ("Check", "Hold every row against a model; nothing is drawn."),
+    "show": ("Look", "The first rows as they are read, or the columns."),
+    "stats": ("Look", "Histograms of settings and lengths; prompts that are nearly equal."),
+    "diff": ("Look", "What is new, gone and changed against a manifest or a dataset."),
+    "shuffle": ("Make", "The rows in random order; a seed gives one order."),
+    "split": ("Make", "Consecutive parts, or random shares such as train and val."),
+    "schema": ("Look", "The columns sdbatch reads, as Arrow and JSON Schema, with their aliases."),
+    "schedulers": ("Look", "What rows can be drawn with, and how each is drawn."),
+}
+"""Command to (section, one line); a new one is one line here and one module."""
 
 
-@click.group(epilog="Exit codes: 0 done, 2 input.")
+@click.command(
+    cls=LazyGroup,
+    held=COMMANDS,
+    prefix="sdbatch.cli.manifest_",
+    epilog="Exit codes: 0 done, 2 input.",
+    no_args_is_help=True,
+)
 def command() -> None:
-    """Look at what a manifest may ask for."""
-
-
-@command.command()
-@click.option("--json", "as_json", is_flag=True, help="Print all fields for machines.")
-def schedulers(as_json: bool) -> int:
-    """List the schedulers that rows can name, and how each is drawn with.
-
-    \b
-    tabled   rows of any settings share every pass of the model
-    grouped  rows of equal settings alone share a pass
-    unfit    diffusers has it, a Stable Diffusion model cannot be drawn with it
-    """
-    rows = [_row(name) for name in FACTS]
-    click.echo(json.dumps(rows, indent=1) if as_json else _table(rows))
-    return 0
-
-
-def _row(name: str) -> dict[str, Any]:
-    """What there is to know of one scheduler."""
-    fact = FACTS[name]
-    return {
-        "scheduler": name,
-        "aliases": list(aliases(name)),
-        "kind": fact["kind"],
-        "way": fact["way"],
-        "history": fact.get("history"),
-        "grouped_with": {key: on["at"] for key, on in fact.get("grouped_with", {}).items()},
-        "reason": fact.get("reason", ""),
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Columns for a person, those that can be drawn with first."""
-    ordered = sorted(rows, key=lambda row: (row["way"] == "unfit", row["scheduler"]))
-    cells = [HEADINGS, *(_cells(row) for row in ordered)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS) - 1)]
-    return "\n".join(
-        "  ".join((*(text.ljust(n) for text, n in zip(line, widths, strict=False)), line[-1]))
-        .rstrip()
-        for line in cells
-    )  # fmt: skip
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    history = "" if row["way"] == "unfit" else str(row["history"] or "-")
-    switches = [f"{key} {str(at).lower()}" for key, at in row["grouped_with"].items()]
-    said = row["reason"] or (f"grouped with {' or '.join(switches)}" if switches else "")
-    names = (row["scheduler"], ", ".join(row["aliases"]))
-    return (*names, row["kind"], row["way"], history, said)
+    """Work with manifests; needs neither a model nor a GPU."""

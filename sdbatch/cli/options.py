@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from sdbatch.engine.check_run import BAD_ROWS
 from sdbatch.errors import ManifestError
-from sdbatch.job import DTYPES, ENGINES
+from sdbatch.job import DTYPES, ENGINES, PICTURE_METADATA, PROMPT_SYNTAXES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,6 +104,15 @@ OPTIONS = (
     click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class.", **PICTURES),
     click.option("--negative-prompt", metavar="TEXT", help="What not to draw.", **PICTURES),
     click.option(
+        "--prompt-syntax", type=click.Choice(PROMPT_SYNTAXES), **PICTURES,
+        help="How prompts are read; a1111: (word:1.2), [word], BREAK.  [default: plain]",
+    ),
+    click.option(
+        "--picture-metadata", type=click.Choice(PICTURE_METADATA), **PICTURES,
+        help="What pictures say of themselves: A1111's infotext and that a model drew them, the "
+        "latter alone, or nothing.  [default: infotext]",
+    ),
+    click.option(
         "--num-images-per-prompt", type=int, metavar="N", help="Pictures per manifest row.",
         **PICTURES,
     ),
@@ -133,7 +143,36 @@ OPTIONS = (
     ),
     click.option("--limit", type=int, metavar="N", help="Only the first N rows.", **LIMITS),
     click.option(
+        "--speed", metavar="FILE", **LIMITS,
+        help="A measured speed, for time and cost: sdbatch bench --json > FILE.",
+    ),
+    click.option(
+        "--images-per-s", type=float, metavar="X", help="Or the speed of one worker.", **LIMITS
+    ),
+    click.option(
+        "--price-per-hour", type=float, metavar="X", help="Of one GPU, in any currency.", **LIMITS
+    ),
+    click.option(
+        "--max-images", type=int, metavar="N", **LIMITS,
+        help="Refuse to plan more pictures; drain when so many are done.",
+    ),
+    click.option(
+        "--max-gpu-hours", type=float, metavar="X", **LIMITS,
+        help="Refuse to plan more GPU-hours; drain when a call has spent them: exit 75.",
+    ),
+    click.option(
+        "--max-cost", type=float, metavar="X", help="The same as money.", **LIMITS
+    ),
+    click.option(
         "--shard-size", help="Manifest rows committed together.", **AUTO, **JOB
+    ),
+    click.option(
+        "--keep-source-columns", is_flag=True, **JOB,
+        help="Columns read under another name pass through as well.",
+    ),
+    click.option(
+        "--passthrough-prefix", metavar="TEXT", **JOB,
+        help="Begin the names of columns that pass through with this, say in_.",
     ),
     click.option("--job", metavar="FILE", help="Job file (YAML); flags override it.", **JOB),
     click.option(
@@ -143,6 +182,10 @@ OPTIONS = (
     click.option(
         "--no-check", "check", **OFF, **JOB,
         help="Trust the rows: read only the manifest's footers.",
+    ),
+    click.option(
+        "--bad-rows", type=click.Choice(BAD_ROWS), **JOB,
+        help="Rows that cannot be drawn: refuse to begin, or fail them alone.  [default: refuse]",
     ),
 )  # fmt: skip
 

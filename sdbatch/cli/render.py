@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -19,7 +21,7 @@ from sdbatch.cli.options import (
 from sdbatch.cli.progress import log_format_option, reporter
 from sdbatch.errors import SdbatchError
 
-SHOWN_BY = {"as_json", "progress", "log_format"}  # parameters of the display, not of the run
+SHOWN_BY = {"as_json", "progress", "log_format", "yes"}  # parameters of the display, not of the run
 
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES)
@@ -33,8 +35,11 @@ SHOWN_BY = {"as_json", "progress", "log_format"}  # parameters of the display, n
 )
 @log_format_option
 @click.option("--json", "as_json", is_flag=True, help="Print a summary for machines on stdout.")
+@click.option("--yes", is_flag=True, help="Begin a run of more than 12 hours without asking.")
 @click.pass_context
-def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool, **_: Any) -> int:
+def command(
+    ctx: click.Context, /, progress: str, log_format: str, as_json: bool, yes: bool, **_: Any
+) -> int:
     """Draw MANIFEST into the dataset OUT; the same command on the same OUT resumes.
 
     MANIFEST is a Parquet file, folder or glob with a column `prompt` (local or any fsspec
@@ -46,9 +51,11 @@ def command(ctx: click.Context, /, progress: str, log_format: str, as_json: bool
     )
     if manifest == "-":
         manifest, options["prompt"] = None, prompts_on_stdin()
+    on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    confirm = partial(click.confirm, err=True) if on_terminal and not yes else None
     try:
         with reporter(progress, log_format) as report:
-            summary = api.render(manifest, out, report=report, **options)
+            summary = api.render(manifest, out, report=report, confirm=confirm, **options)
     except SdbatchError as error:
         if as_json:  # a scheduler reads stdout, whatever the end
             click.echo(answer({"exit_code": error.exit_code, "reason": str(error)}))

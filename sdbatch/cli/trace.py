@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sdbatch import api
-from sdbatch.job import DTYPES
+from sdbatch.job import DTYPES, PROMPT_SYNTAXES
 
 MOST_FRAMES = 32
 EPILOG = """\
@@ -40,6 +40,7 @@ Exit codes: 0 drawn, 2 input, 4 the row cannot be drawn.
 @click.option("--size", metavar="WxH", help="Picture size in pixels.")
 @click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class.")
 @click.option("--negative-prompt", metavar="TEXT", help="What not to draw.")
+@click.option("--prompt-syntax", type=click.Choice(PROMPT_SYNTAXES), help="How prompts are read.")
 @click.option("--seed", type=int, help="The picture's own.  [default: what render would take]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures for machines.")

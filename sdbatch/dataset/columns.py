@@ -148,6 +148,7 @@ def _request(row: RenderRow) -> Mapping[str, Any]:
         "height": row.height_px,
         "scheduler": row.scheduler,
         "scheduler_config": row.scheduler_config,
+        "prompt_syntax": row.prompt_syntax,
     }
 
 

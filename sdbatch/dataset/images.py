@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sdbatch.dataset.picture_metadata import PictureMetadata, png_info
 from sdbatch.errors import DamagedError, JobError, RenderError
 from sdbatch.records import ImageSpec
+
+NO_METADATA = PictureMetadata()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,15 @@ class EncodedImage:
     pixel_sha256: str
 
 
-def encode(pixels: NDArray[np.uint8], spec: ImageSpec) -> EncodedImage:
-    """Encode one picture; equal pixels and settings give equal bytes.
+def encode(
+    pixels: NDArray[np.uint8], spec: ImageSpec, metadata: PictureMetadata = NO_METADATA
+) -> EncodedImage:
+    """Encode one picture; equal pixels, settings and texts give equal bytes.
 
     Args:
         pixels: uint8 `[H, W, 3]`, RGB.
         spec: Format and its settings.
+        metadata: Texts that the file carries.
 
     Raises:
         RenderError: `pixels` is no such array.
@@ -57,7 +63,8 @@ def encode(pixels: NDArray[np.uint8], spec: ImageSpec) -> EncodedImage:
         )
     if spec.format not in FORMATS:
         raise JobError(f"image.format: '{spec.format}' is unknown, one of {', '.join(FORMATS)}")
-    data = FORMATS[spec.format](Image.fromarray(np.ascontiguousarray(pixels)), spec)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    data = FORMATS[spec.format](picture, spec, metadata)
     height, width, _ = pixels.shape
     return EncodedImage(
         data=data,
@@ -91,11 +98,17 @@ def decode(data: bytes, name: str = "picture") -> NDArray[np.uint8]:
         raise DamagedError(name, f"cannot be read as a picture ({error})") from error
 
 
-def _png(image: Image.Image, spec: ImageSpec) -> bytes:
+def _png(image: Image.Image, spec: ImageSpec, metadata: PictureMetadata) -> bytes:
     target = io.BytesIO()
-    image.save(target, "PNG", compress_level=spec.png_level, compress_type=spec.png_strategy)
+    image.save(
+        target,
+        "PNG",
+        compress_level=spec.png_level,
+        compress_type=spec.png_strategy,
+        pnginfo=png_info(metadata),
+    )
     return target.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[Image.Image, ImageSpec], bytes]] = {"png": _png}
+FORMATS: Mapping[str, Callable[[Image.Image, ImageSpec, PictureMetadata], bytes]] = {"png": _png}
 """Format to its encoder."""

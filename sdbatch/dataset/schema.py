@@ -37,6 +37,7 @@ _REQUEST = (
     pa.field("height", pa.int32()),
     pa.field("scheduler", pa.string()),
     pa.field("scheduler_config", pa.string()),
+    pa.field("prompt_syntax", pa.string()),
 )
 _MODEL = (
     pa.field("model", pa.string()),
@@ -96,6 +97,7 @@ RESERVED_COLUMNS = frozenset(SPOOL_SCHEMA.names)
 LOW_CARDINALITY = frozenset(
     [
         *("run_id", "task", "negative_prompt", "scheduler", "scheduler_config"),
+        "prompt_syntax",
         *("model", "model_revision", "dtype", "pipeline_class", "status", "format"),
         *("gpu_name", "render_env", "sdbatch_version", "diffusers_version", "torch_version"),
         "error_type",

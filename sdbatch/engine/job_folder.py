@@ -22,11 +22,13 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.schema import schema_bytes
 from sdbatch.errors import DamagedError, PlanChangedError
+from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.reader import open_manifest
 from sdbatch.plan.fingerprint import plan_id
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.plan.sharding import shards_from_table, shards_table
 from sdbatch.records import (
+    ColumnView,
     ImageSpec,
     ManifestFile,
     ManifestRef,
@@ -78,7 +80,9 @@ class NewJob:
     Attributes:
         frozen: Local Parquet file to be stored as the manifest; None reads it in place.
         repeats: (row_index, occurrence) of rows equal to an earlier one; may be empty.
+        bad: Rows that fail undrawn; None when there are none.
         render_env: What the first worker drew on; a later difference only warns.
+        notes: What `plan` said of the manifest, among it how its columns are read.
     """
 
     asked: Mapping[str, Any]
@@ -86,6 +90,7 @@ class NewJob:
     manifest: ManifestRef
     frozen: Path | None
     repeats: pa.Table
+    bad: BadRows | None
     hash_rows: bool
     render: RenderSpec
     pipeline_class: str
@@ -94,6 +99,7 @@ class NewJob:
     schema: pa.Schema
     rows: int
     images: int
+    notes: tuple[str, ...] = ()
 
 
 def create(store: Store, run: str, job: NewJob, resolved: Resolved) -> StoredJob:
@@ -119,10 +125,14 @@ def create(store: Store, run: str, job: NewJob, resolved: Resolved) -> StoredJob
         seed=int(values["seed"]),
         hash_rows=job.hash_rows,
         occurrences_key=_store_table(store, run, "occurrences", job.repeats),
+        bad_rows_key=_store_table(store, run, "bad-rows", job.bad.cells) if job.bad else "",
         schema_key=_store_named(store, run, "schema", schema_bytes(job.schema)),
         render=job.render,
         image=ImageSpec(
-            values["image.format"], values["image.png_level"], values["image.png_strategy"]
+            values["image.format"],
+            values["image.png_level"],
+            values["image.png_strategy"],
+            values["image.metadata"],
         ),
         checkpoint_every_s=0.0,
         retries=0,
@@ -146,6 +156,7 @@ def _job_body(
         "resolved": dict(values),
         "rows": job.rows,
         "images": job.images,
+        "notes": list(job.notes),
         "pipeline_class": job.pipeline_class,
         "render_env": job.render_env,
         "num_shards": len(job.shards),
@@ -221,7 +232,9 @@ def _store_table(store: Store, run: str, kind: str, table: pa.Table) -> str:
     if not table.num_rows and kind != "plan":
         return ""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    # Workers read the bad rows of one shard out of many.
+    together = 65536 if kind == "bad-rows" else None
+    pq.write_table(table, sink, row_group_size=together, compression="zstd")
     return _store_named(store, run, kind, sink.getvalue())
 
 
@@ -243,12 +256,13 @@ def _spec_from(body: Mapping[str, Any], store: Store) -> RunSpec:
     spec = dict(body["spec"])
     manifest = spec.pop("manifest")
     files = tuple(ManifestFile(**file) for file in manifest["files"])
+    view = tuple(ColumnView(**column) for column in manifest.get("view", ()))
     return RunSpec(
         output=store.url,
         storage={},
         checkpoint_every_s=60.0,
         retries=0,
-        manifest=_placed(ManifestRef(manifest["name"], files, manifest["identity"]), store),
+        manifest=_placed(ManifestRef(manifest["name"], files, manifest["identity"], view), store),
         defaults=RowDefaults(**spec.pop("defaults")),
         render=_render_from(spec.pop("render")),
         image=ImageSpec(**spec.pop("image")),

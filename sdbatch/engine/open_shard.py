@@ -17,17 +17,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdbatch.dataset.columns import ImageFacts, failure_columns, image_columns
 from sdbatch.dataset.images import encode
+from sdbatch.dataset.picture_metadata import picture_metadata
 from sdbatch.dataset.schema import schema_from_bytes
 from sdbatch.dataset.spool import Spool
 from sdbatch.engine.base_result import base_result
 from sdbatch.engine.events import CARE_ALONE, CARE_NORMAL, Lease
 from sdbatch.engine.take_over import StandingShard, TakenOver
-from sdbatch.errors import DamagedError, SdbatchError
+from sdbatch.errors import DamagedError, ManifestError, SdbatchError
+from sdbatch.manifest.bad_rows import BadRows, read_bad_rows
 from sdbatch.manifest.reader import read_rows
 from sdbatch.manifest.texts import demand_texts
 from sdbatch.plan.grouping import visiting_order
@@ -162,7 +165,9 @@ class OpenShard:
         if isinstance(result, RowFailure):
             columns, data = failure_columns(result, self._facts), None
         else:
-            encoded = encode(result.pixels, self._image)
+            level, facts = self._image.metadata, self._facts
+            said = picture_metadata(result.row, level, facts.model, facts.model_revision)
+            encoded = encode(result.pixels, self._image, said)
             columns, data = image_columns(result, encoded, self._facts), encoded.data
         with self._lock:
             fresh = self.spool.append(result.row.image_id, columns, data)
@@ -224,7 +229,8 @@ class ShardOpener:
             StorageError: Parts or the local disk cannot be used.
         """
         attempt = uuid.uuid4().hex[:8]
-        rows, unreadable, user = shard_rows(lease.shard, self._spec, self._repeats)
+        bad = _read_bad_rows(self._store, self._spec.bad_rows_key, lease.shard)
+        rows, unreadable, user = shard_rows(lease.shard, self._spec, self._repeats, bad)
         taken: TakenOver | None = None
         spool = Spool(self._folder / f"{lease.shard.shard_id:05d}-{attempt}", self._schema)
         try:
@@ -268,9 +274,15 @@ class ShardOpener:
 
 
 def shard_rows(
-    shard: Shard, spec: RunSpec, occurrences: Mapping[int, int]
+    shard: Shard, spec: RunSpec, occurrences: Mapping[int, int], bad: BadRows | None = None
 ) -> tuple[list[RenderRow], list[RowFailure], pa.Table]:
     """Read a shard's rows.
+
+    Args:
+        shard: Which rows.
+        spec: The run.
+        occurrences: Row position to how many equal rows precede it.
+        bad: Rows of the shard that fail undrawn.
 
     Returns:
         Pictures in visiting order, pictures of rows that no model can read, and manifest
@@ -281,6 +293,8 @@ def shard_rows(
             text that is no UTF-8.
     """
     window = read_rows(spec.manifest, shard.first_row, shard.end_row, storage=spec.storage)
+    if bad is not None:
+        window = bad.mend(window, np.arange(shard.first_row, shard.end_row))
     table, row_indices = rows_of_shard(window, shard, spec.defaults)
     # Rows may be unchecked, and no reader opens a dataset that holds a broken text.
     demand_texts(spec.manifest.name, table, row_indices)
@@ -293,7 +307,33 @@ def shard_rows(
         model_revision=spec.render.model_revision,
     )
     rows, unreadable = resolve_or_fail(table, row_indices, how)
+    if bad is not None:
+        rows, unreadable = _failed_undrawn(rows, unreadable, bad.messages(), spec.manifest.name)
     return visiting_order(rows), unreadable, table.append_column("row_index", pa.array(row_indices))
+
+
+def _failed_undrawn(
+    rows: list[RenderRow],
+    unreadable: list[RowFailure],
+    messages: Mapping[int, str],
+    manifest: str,
+) -> tuple[list[RenderRow], list[RowFailure]]:
+    """Pictures of bad rows taken out of those to draw, each with what the check said."""
+    requests = [*(row for row in rows if row.row_index in messages)]
+    requests += [one.row for one in unreadable if one.row.row_index in messages]
+    failures = [one for one in unreadable if one.row.row_index not in messages]
+    for row in requests:
+        said = f"{manifest}, row {row.row_index}, {messages[row.row_index]}"
+        failures.append(RowFailure(row, ManifestError.__name__, said))
+    return [row for row in rows if row.row_index not in messages], failures
+
+
+def _read_bad_rows(store: Store, key: str, shard: Shard) -> BadRows | None:
+    if not key:
+        return None
+    with store.open(key) as file:
+        bad = read_bad_rows(file, shard.first_row, shard.end_row)
+    return bad if bad.cells.num_rows else None
 
 
 def _read_occurrences(store: Store, key: str) -> dict[int, int]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
+from sdbatch.engine.budgets import bill_line, finish_at
 from sdbatch.engine.prepare import Prepared
+from sdbatch.manifest.aliases import renamed
+from sdbatch.plan.budget import Bill
 from sdbatch.plan.settings import Setting
 from sdbatch.records import size_name
 
@@ -23,8 +28,12 @@ class PlanReport:
         sizes: Picture size to number of shards.
         plan_id: None while something waits for a worker.
         size_bytes: Expected bytes of the dataset; None on a resume.
-        seconds: Expected wall time; None, since nothing was measured.
+        seconds: Expected wall time; None when no speed was named.
+        gpu_hours: Of all workers together; None likewise.
+        finish: When a run that begins now is done, ISO 8601; None likewise.
+        cost: None when no price was named either.
         standing: The output holds this plan already.
+        columns: Manifest columns that are read under another name, with that name.
     """
 
     settings: dict[str, Setting]
@@ -38,6 +47,11 @@ class PlanReport:
     seconds: float | None
     standing: bool
     notes: tuple[str, ...]
+    columns: dict[str, str]
+    gpu_hours: float | None = None
+    finish: str | None = None
+    cost: float | None = None
+    time_line: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `--json` prints them."""
@@ -57,14 +71,24 @@ class PlanReport:
         ]
         if self.size_bytes is not None:
             lines.append(f"about {_bytes(self.size_bytes)} in {self.files:,} files")
-        if self.seconds is None and not self.standing:
-            lines.append("time unknown: nothing like it was measured yet")
+        if self.time_line:
+            lines.append(self.time_line)
+        elif not self.standing:
+            lines.append("time unknown: name a measured speed, --speed FILE or --images-per-s X")
         lines.append(f"plan {self.plan_id[:12] if self.plan_id else LATER}")
         return "\n".join([*lines, *self.notes])
 
 
-def report_on(prepared: Prepared, output: str) -> PlanReport:
-    """The report of a prepared run."""
+def report_on(prepared: Prepared, output: str, bill: Bill, room: Sequence[str] = ()) -> PlanReport:
+    """The report of a prepared run.
+
+    Args:
+        prepared: The run.
+        output: Where it will be, empty when nobody said.
+        bill: What it takes.
+        room: Lines about disks that are too small.
+    """
+    now = datetime.now().astimezone()
     settings = dict(prepared.resolved.settings)
     settings["output"] = Setting(output or None, settings["output"].source)
     waits = prepared.resolved.unsettled()
@@ -80,9 +104,14 @@ def report_on(prepared: Prepared, output: str) -> PlanReport:
         plan_id=None if waits and prepared.stored is None else prepared.resolved.plan_id(),
         size_bytes=expected.size_bytes if expected else None,
         files=expected.files if expected else None,
-        seconds=expected.seconds if expected else None,
+        seconds=bill.seconds,
+        gpu_hours=bill.gpu_hours,
+        finish=None if bill.seconds is None else finish_at(bill, now).isoformat(timespec="minutes"),
+        cost=bill.cost,
+        time_line=bill_line(bill, now),
         standing=prepared.stored is not None,
-        notes=prepared.notes,
+        notes=(*prepared.notes, *room),
+        columns=renamed(prepared.manifest.view),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,33 @@ import pyarrow as pa
 
 from sdbatch.dataset.schema import RESERVED_COLUMNS, dataset_schema, schema_bytes
 from sdbatch.engine import job_folder
+from sdbatch.engine.check_run import REFUSE, check_for_run, demand_bad_rows, failing_note
+from sdbatch.engine.column_settings import (
+    columns_notes,
+    said_columns,
+    shown_columns,
+    with_columns,
+)
 from sdbatch.engine.job_folder import NewJob, StoredJob
+from sdbatch.engine.long_prompts import long_prompts_note
 from sdbatch.engine.own_folder import own_folder
 from sdbatch.engine.words import unknown_words_warning
-from sdbatch.errors import InputError, ManifestRowsError
+from sdbatch.errors import InputError
 from sdbatch.job import Asked
-from sdbatch.manifest.checks import CheckReport, check_rows
-from sdbatch.manifest.faults import Limits
-from sdbatch.manifest.freeze import content_identity, needs_freezing, write_frozen
-from sdbatch.manifest.reader import Manifest, open_manifest
-from sdbatch.manifest.schema import read_columns
+from sdbatch.manifest.bad_rows import BadRows
+from sdbatch.manifest.checks import CheckReport
+from sdbatch.manifest.freeze import needs_freezing, write_frozen
+from sdbatch.manifest.opening import Opened, Shown, open_any, open_table
+from sdbatch.manifest.prompt_syntax import MAX_CHUNKS, PLAIN
+from sdbatch.manifest.reader import Manifest
+from sdbatch.manifest.schema import Columns, read_columns
 from sdbatch.manifest.shape import RowShape, manifest_shape
 from sdbatch.plan.estimate import Estimate, estimate
-from sdbatch.plan.facts import DRAWABLE, OPTIONS, UNFIT, grouped_notes
+from sdbatch.plan.facts import DRAWABLE, grouped_notes
 from sdbatch.plan.resuming import resume
 from sdbatch.plan.settings import Resolved, resolve, row_defaults, speed_switches
 from sdbatch.plan.sharding import cut_shards, shards_digest
-from sdbatch.records import ModelFacts, RenderSpec, Shard, size_name
+from sdbatch.records import ManifestRef, ModelFacts, RenderSpec, Shard, size_name
 from sdbatch.render.model_facts import find_model, scheduler_config
 from sdbatch.storage.store import Store
 
@@ -89,29 +100,31 @@ class Prepared:
     expected: Estimate | None
 
     @property
+    def manifest(self) -> ManifestRef:
+        """The prompts."""
+        if self.stored is not None:
+            return self.stored.spec.manifest
+        if self.job is None:
+            raise ValueError("a prepared run has neither a new plan nor a standing one")
+        return self.job.manifest
+
+    @property
     def storage(self) -> Mapping[str, Any]:
         """Options of fsspec for manifest and output."""
         options: Mapping[str, Any] = self.asked.value("storage")
         return options
 
 
-def limits_of(model: ModelFacts, num_images_per_prompt: int = 1, scheduler: str = "") -> Limits:
-    """What rows for this model are held to, with defaults for rows that do not say."""
-    return Limits(
-        model=model.name,
-        size_multiple_px=model.size_multiple_px,
-        num_train_timesteps=model.num_train_timesteps,
-        schedulers=DRAWABLE,
-        unfit=UNFIT,
-        scheduler=scheduler or model.defaults.scheduler,
-        options=OPTIONS,
-        reserved=RESERVED_COLUMNS,
-        num_images_per_prompt=num_images_per_prompt,
-    )
-
-
 def prepare(
-    asked: Asked, source: Source, store: Store, keep: ExitStack, *, check: bool = True
+    asked: Asked,
+    source: Source,
+    store: Store,
+    keep: ExitStack,
+    *,
+    check: bool = True,
+    bad_rows: str = REFUSE,
+    keep_source_columns: bool | None = None,
+    passthrough_prefix: str | None = None,
 ) -> Prepared:
     """Decide a run.
 
@@ -121,35 +134,57 @@ def prepare(
         store: The output; nothing is written to it.
         keep: Holds temporary files until the run is over.
         check: Read and check every row; otherwise only what cutting shards needs.
+        bad_rows: Whether a row that cannot be drawn ends everything, or fails alone.
+        keep_source_columns: Columns read under another name pass through too; None leaves it
+            to the plan that stands.
+        passthrough_prefix: Begins the names of columns that pass through; None likewise.
 
     Raises:
         InputError: The job, the model, a row or the folder cannot be used as given.
         StorageError: Manifest or output cannot be reached.
     """
+    demand_bad_rows(bad_rows, check)
     model = find_model(asked.value("model"))
     stored = job_folder.read(store, MAIN_RUN)
     if stored is None:
         _refuse_foreign_files(store)
-    manifest, frozen = _open(asked, source, keep)
+    said = said_columns(keep_source_columns, passthrough_prefix)
+    opened = _open(asked, source, keep, shown_columns(said, stored.resolved if stored else {}))
+    manifest = opened.manifest
     columns = read_columns(manifest.ref.name, manifest.schema, RESERVED_COLUMNS)
     hash_rows = check or "id" in columns.canonical
     resolved = resolve(asked, model, manifest.ref, hash_rows=hash_rows, schedulers=DRAWABLE)
+    resolved = with_columns(resolved, said)
     if stored is not None:
         return _resumed(asked, store, model, resolved, stored.with_manifest(manifest.ref))
-    checked = _check(asked, manifest, model, resolved) if check else None
-    limit = asked.value("limit")
-    shape = manifest_shape(manifest, limit, row_defaults(resolved), asked.value("storage"))
+    return _new(asked, store, keep, model, resolved, opened, columns, bad_rows if check else "")
+
+
+def _new(
+    asked: Asked,
+    store: Store,
+    keep: ExitStack,
+    model: ModelFacts,
+    resolved: Resolved,
+    opened: Opened,
+    columns: Columns,
+    bad_rows: str,
+) -> Prepared:
+    """A plan of its own; rows are checked unless `bad_rows` is empty."""
+    manifest, frozen = opened.manifest, opened.frozen
+    checked, bad = None, None
+    if bad_rows:
+        checked, bad = check_for_run(asked, manifest, model, resolved, bad_rows)
+    limit, storage = asked.value("limit"), asked.value("storage")
+    shape = manifest_shape(manifest, limit, row_defaults(resolved), storage, bad)
     shards = cut_shards(shape, resolved.value("shards.size"))
     schema = dataset_schema([manifest.schema.field(name) for name in columns.user])
     resolved = _with_cut(resolved, shards, schema)
-    render = _render_spec(asked, model, resolved, shape)
+    render = _render_spec(asked, model, resolved, shape, columns)
     if frozen is None and needs_freezing(manifest):
         frozen = _temp(keep) / "manifest.parquet"
-        write_frozen(manifest, frozen, storage=asked.value("storage"))
-    notes = [*columns.notes, *(checked.notes if checked else ())]
-    notes += _grouped(model, resolved, checked) if checked else []
-    notes += [] if hash_rows else [UNCHECKED]
-    notes += unknown_words_warning(model, manifest, asked.value("storage"))
+        write_frozen(manifest, frozen, storage=storage)
+    notes = _notes(asked, model, manifest, columns, resolved, checked, bad)
     return Prepared(
         asked=asked,
         store=store,
@@ -163,11 +198,36 @@ def prepare(
         images=shape.num_images,
         stored=None,
         job=_new_job(
-            asked, model, manifest, frozen, resolved, render, shards, schema, shape, checked
+            *(asked, model, manifest, frozen, resolved, render, shards, schema, shape, checked),
+            *(bad, notes),
         ),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(notes),
         expected=estimate(shape, shards),
     )
+
+
+def _notes(
+    asked: Asked,
+    model: ModelFacts,
+    manifest: Manifest,
+    columns: Columns,
+    resolved: Resolved,
+    checked: CheckReport | None,
+    bad: BadRows | None,
+) -> list[str]:
+    """Lines that a person should read before a new run."""
+    storage = asked.value("storage")
+    notes = [*columns_notes(manifest.ref.view), *columns.notes]
+    if checked:
+        notes += [*checked.notes, *failing_note(bad, checked)]
+        notes += _grouped(model, resolved, checked)
+    if not resolved.value("manifest.hash_rows"):
+        notes.append(UNCHECKED)
+    notes += unknown_words_warning(model, manifest, storage)
+    if checked:
+        syntax = resolved.value("defaults.prompt_syntax")
+        notes += long_prompts_note(model, manifest, storage, syntax)
+    return list(dict.fromkeys(notes))
 
 
 def _refuse_foreign_files(store: Store) -> None:
@@ -179,17 +239,15 @@ def _refuse_foreign_files(store: Store) -> None:
             )
 
 
-def _open(asked: Asked, source: Source, keep: ExitStack) -> tuple[Manifest, Path | None]:
-    """The manifest, and the local file to be frozen when it came as a table."""
-    if source.table is None:
-        opened = open_manifest(source.url, asked.value("storage"))
-        files = tuple(replace(file, url=absolute(file.url)) for file in opened.ref.files)
-        return replace(opened, ref=replace(opened.ref, files=files)), None
-    path = _temp(keep) / "manifest.parquet"
-    write_frozen(source.table, path)
-    opened = open_manifest(str(path))
-    ref = replace(opened.ref, name=source.name, identity=content_identity(source.table))
-    return replace(opened, ref=ref), path
+def _open(asked: Asked, source: Source, keep: ExitStack, shown: Shown) -> Opened:
+    """The manifest, frozen where it is no Parquet."""
+    new_folder = partial(_temp, keep)
+    if source.table is not None:
+        return open_table(source.table, source.name, new_folder, shown)
+    opened = open_any(source.url, new_folder, asked.value("storage"), shown)
+    manifest = opened.manifest
+    files = tuple(replace(file, url=absolute(file.url)) for file in manifest.ref.files)
+    return replace(opened, manifest=replace(manifest, ref=replace(manifest.ref, files=files)))
 
 
 def _temp(keep: ExitStack) -> Path:
@@ -199,19 +257,6 @@ def _temp(keep: ExitStack) -> Path:
 def absolute(url: str) -> str:
     """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
-
-
-def _check(asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved) -> CheckReport:
-    usual = row_defaults(resolved)
-    limits = limits_of(model, usual.num_images_per_prompt, usual.scheduler)
-    report = check_rows(
-        manifest, limits=limits, storage=asked.value("storage"), limit=asked.value("limit")
-    )
-    if report.total == 1:
-        raise report.problems[0]
-    if report.total:
-        raise ManifestRowsError(report.problems, report.total)
-    return report
 
 
 def _grouped(model: ModelFacts, resolved: Resolved, checked: CheckReport) -> list[str]:
@@ -235,8 +280,14 @@ def _with_cut(resolved: Resolved, shards: Sequence[Shard], schema: pa.Schema) ->
 
 
 def _render_spec(
-    asked: Asked, model: ModelFacts, resolved: Resolved, shape: RowShape
+    asked: Asked,
+    model: ModelFacts,
+    resolved: Resolved,
+    shape: RowShape,
+    columns: Columns,
 ) -> RenderSpec:
+    syntax = resolved.value("defaults.prompt_syntax")
+    weighted = "prompt_syntax" in columns.canonical or syntax != PLAIN
     return RenderSpec(
         model=model.name,
         model_path=model.path,
@@ -246,6 +297,7 @@ def _render_spec(
         cpu_threads=asked.value("render.cpu_threads"),
         speed=speed_switches(resolved),
         strict_pixels=asked.value("render.strict_pixels"),
+        prompt_chunks=MAX_CHUNKS if weighted else 1,
     )
 
 
@@ -260,6 +312,8 @@ def _new_job(
     schema: pa.Schema,
     shape: RowShape,
     checked: CheckReport | None,
+    bad: BadRows | None,
+    notes: Sequence[str],
 ) -> NewJob:
     repeats = pa.table(
         {
@@ -273,6 +327,7 @@ def _new_job(
         manifest=manifest.ref,
         frozen=frozen,
         repeats=repeats,
+        bad=bad,
         hash_rows=resolved.value("manifest.hash_rows"),
         render=render,
         pipeline_class=model.pipeline_class,
@@ -281,6 +336,7 @@ def _new_job(
         schema=schema,
         rows=shape.num_rows,
         images=shape.num_images,
+        notes=tuple(notes),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sdbatch.engine.budgets import means_of
 from sdbatch.engine.choice import RunOptions
 from sdbatch.engine.prepare import Source
 from sdbatch.engine.run_terms import Limits
@@ -29,6 +30,8 @@ FLAGS = {
     "guidance_scale": ("--guidance-scale", "defaults.guidance_scale"),
     "scheduler": ("--scheduler", "defaults.scheduler"),
     "negative_prompt": ("--negative-prompt", "defaults.negative_prompt"),
+    "prompt_syntax": ("--prompt-syntax", "defaults.prompt_syntax"),
+    "picture_metadata": ("--picture-metadata", "image.metadata"),
     "num_images_per_prompt": ("--num-images-per-prompt", "defaults.num_images_per_prompt"),
     "seed": ("--seed", "seed"),
     "dtype": ("--dtype", "render.dtype"),
@@ -217,6 +220,7 @@ def _limits(asked: Asked, options: Mapping[str, Any]) -> Limits:
         min_workers=asked.value("workers.min"),
         speculate=asked.value("speculate"),
         stop_after_s=stop_after_s,
+        budget=means_of(options).budget,
     )
     return limits if drain is None else replace(limits, drain_s=seconds_of(drain, "--drain"))
 

@@ -23,6 +23,26 @@ def out_of_time(terms: RunTerms, now: float) -> Finish | None:
     return Finish(STOPPED, f"--stop-after {duration(terms.limits.stop_after_s or 0.0)} is over")
 
 
+def out_of_budget(terms: RunTerms, tally: Tally, worker_s: float) -> Finish | None:
+    """Whether `--max-images`, `--max-gpu-hours` or `--max-cost` is reached.
+
+    Args:
+        terms: The limits.
+        tally: What was committed in this call.
+        worker_s: Seconds of all workers of this call, one GPU each.
+    """
+    budget = terms.limits.budget
+    done = terms.images_done + tally.success + tally.failed + tally.filtered
+    if budget.max_images is not None and budget.max_images <= done < terms.images:
+        return Finish(STOPPED, f"--max-images {budget.max_images:,}: {done:,} are done")
+    if budget.max_worker_s is None or worker_s < budget.max_worker_s:
+        return None
+    spent = f"{worker_s / 3600:,.2f} GPU-hours of this call are spent"
+    if budget.max_gpu_hours is not None and worker_s >= budget.max_gpu_hours * 3600:
+        return Finish(STOPPED, f"--max-gpu-hours {budget.max_gpu_hours:g}: {spent}")
+    return Finish(STOPPED, f"--max-cost {budget.max_cost:g}: {spent}")
+
+
 def out_of_workers(terms: RunTerms, pool: WorkerPool, trouble: str, now: float) -> Finish | None:
     """Whether too few workers have been up for too long.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sdbatch.engine.events import Event, ShardDone
 from sdbatch.errors import SdbatchError
+from sdbatch.plan.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Limits:
         stop_after_s: Wall time after which the run drains; None for no limit.
         drain_s: Longest time that a drain may take.
         outage_s: Longest time of a store that fails before the run ends.
+        budget: Pictures of the dataset and hours of this call after which the run drains.
     """
 
     min_workers: int = 1
@@ -59,6 +61,7 @@ class Limits:
     stop_after_s: float | None = None
     drain_s: float = 120.0
     outage_s: float = 600.0
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from sdbatch.engine.run_limits import (
     ENGINE,
     STOPPED,
     STORAGE,
+    out_of_budget,
     out_of_patience,
     out_of_time,
     out_of_workers,
@@ -136,7 +137,9 @@ class EngineState:
             self._lose(name, now, blame=True, trouble=f"{name} was {reason}")
         self._queue.wake(now)
         self._look(now)
-        over = out_of_time(self._terms, now)
+        over = out_of_time(self._terms, now) or out_of_budget(
+            self._terms, self.tally, self.worker_seconds(now)[0]
+        )
         few = out_of_workers(self._terms, self._pool, self._last_trouble, now)
         if over is not None:
             commands += self._end(over.exit_code, over.reason, now)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.errors import DamagedError, InputError
+from sdbatch.manifest.prompt_syntax import PLAIN
 from sdbatch.records import DataFile, ImageId, RenderRow, RowStatus, image_key
 from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.store import Store
@@ -30,6 +31,7 @@ REQUEST = (
     *("row_index", "image_index", "row_id", "prompt", "negative_prompt", "seed"),
     *("width", "height", "num_inference_steps", "guidance_scale"),
     *("scheduler", "scheduler_config", "row_hash"),
+    "prompt_syntax",
 )
 """Columns that say what was asked for."""
 
@@ -195,7 +197,9 @@ def _take(
 
 
 def _stored(row: Mapping[str, Any], facts: Sequence[str], data: bytes | None) -> StoredPicture:
-    request = {name: row[name] for name in REQUEST}
+    # Datasets from before there was a choice have no such column.
+    request = {"prompt_syntax": PLAIN, **row}
+    request = {name: request[name] for name in REQUEST}
     request["width_px"], request["height_px"] = request.pop("width"), request.pop("height")
     known = {name: row[name] for name in facts}
     return StoredPicture(row["key"], RenderRow(**request), known, data)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from sdbatch.engine.prepare import limits_of
+from sdbatch.engine.check_run import limits_of
 from sdbatch.engine.request import FLAGS, size_of
 from sdbatch.engine.trace import FRAMES, Trace, trace_stored, trace_with
 from sdbatch.errors import InputError
@@ -19,7 +19,10 @@ from sdbatch.render.model_facts import find_model
 from sdbatch.storage.store import open_store
 
 DEFAULT_MODEL, DEFAULT_OUT = "shapes", "strip.png"
-ROW = ("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt", "seed")
+ROW = (
+    *("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt", "prompt_syntax"),
+    "seed",
+)
 """Options that are columns of a manifest by the same name."""
 
 _KEY = re.compile(r"\d{9}_\d{3}")
@@ -37,6 +40,7 @@ class TraceOptions(TypedDict, total=False):
     size: str
     scheduler: str
     negative_prompt: str
+    prompt_syntax: str
     seed: int
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 

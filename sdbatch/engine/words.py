@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import pyarrow as pa
+
 from sdbatch.manifest.reader import Manifest, Storage, read_rows
 from sdbatch.records import ModelFacts
 
@@ -42,7 +44,7 @@ def unknown_words_warning(model: ModelFacts, manifest: Manifest, storage: Storag
     if not model.words:
         return []
     rows = min(manifest.ref.num_rows, SAMPLE_ROWS)
-    prompts = read_rows(manifest.ref, 0, rows, ["prompt"], storage)["prompt"].to_pylist()
+    prompts = prompt_texts(read_rows(manifest.ref, 0, rows, ["prompt"], storage))
     strange = sum(known_share(prompt or "", model.words) < FEW for prompt in prompts)
     if strange * 2 <= len(prompts):
         return []
@@ -51,6 +53,12 @@ def unknown_words_warning(model: ModelFacts, manifest: Manifest, storage: Storag
         f"'{model.name}' knows (such as {', '.join(SHOWN)}): for real pictures name a real model, "
         "for example --model stable-diffusion-v1-5/stable-diffusion-v1-5"
     ]
+
+
+def prompt_texts(table: pa.Table) -> list[str]:
+    """The prompts of rows that may be bad ones: null is empty, what is no UTF-8 is replaced."""
+    raw = table["prompt"].cast(pa.string()).cast(pa.binary()).to_pylist()
+    return [(text or b"").decode(errors="replace") for text in raw]
 
 
 def known_share(prompt: str, words: frozenset[str]) -> float:

@@ -15,10 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
+from sdbatch.manifest.bad_rows import emptied
 from sdbatch.manifest.content import content_digests, id_digests
-from sdbatch.manifest.faults import Faults, Limits, find_faults, mark_texts
+from sdbatch.manifest.fault_log import FaultLog
+from sdbatch.manifest.faults import Faults, Limits, find_faults, mark_later, mark_texts
+from sdbatch.manifest.prompt_columns import count_weighted, weighted_note
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables, read_rows
 from sdbatch.manifest.repeats import Repeats
+from sdbatch.manifest.scheduler_checks import scheduler_settings
 from sdbatch.manifest.schema import blank, read_columns
 from sdbatch.manifest.texts import holds_text
 
@@ -26,7 +30,6 @@ Size = tuple[int | None, int | None]
 Rows = NDArray[np.int64]
 _NO_ROWS: Rows = np.empty(0, np.int64)
 _UNSTATED = -1
-SCHEDULER_COLUMNS = ("scheduler", "scheduler_config")
 KEPT_SCHEDULERS = 4096
 
 
@@ -43,7 +46,7 @@ class CheckReport:
         repeat_rows: Rows equal to an earlier one, ascending; empty with an `id` column.
         repeat_numbers: How many equal rows precede each of them: its occurrence, from 1.
         notes: Sentences for `plan`.
-        schedulers: (scheduler, scheduler_config) as rows state them, empty where they do
+        schedulers: (class name, options as JSON) that rows state, empty where they do
             not, to the rows that do; no more than the first `KEPT_SCHEDULERS`.
     """
 
@@ -59,9 +62,21 @@ class CheckReport:
 
 
 def check_rows(
-    manifest: Manifest, *, limits: Limits, storage: Storage = None, limit: int | None = None
+    manifest: Manifest,
+    *,
+    limits: Limits,
+    storage: Storage = None,
+    limit: int | None = None,
+    log: FaultLog | None = None,
 ) -> CheckReport:
     """Check every row, or the first `limit` rows.
+
+    Args:
+        manifest: The rows.
+        limits: What they are held to.
+        storage: fsspec options of the manifest's file system.
+        limit: Rows to look at; None for all.
+        log: Told of every problem; None keeps and counts them only.
 
     Raises:
         ManifestError: The manifest cannot be read at all; problems of rows and columns are
@@ -73,12 +88,16 @@ def check_rows(
     try:
         columns = read_columns(ref.name, manifest.schema, limits.reserved)
     except ManifestError as problem:
+        Faults(ref.name, log).mark_whole(problem)
         return CheckReport((problem,), 1, num_rows, 0, {}, _NO_ROWS, _NO_ROWS, ())
     texts = tuple(name for name in columns.user if holds_text(manifest.schema.field(name).type))
-    pass_over = _Pass(Faults(ref.name), limits)
+    pass_over = _Pass(Faults(ref.name, log), limits)
     with Repeats() as repeats:
-        for batch, first_row in _batches(manifest, columns.canonical + texts, num_rows, storage):
+        wanted = columns.canonical + texts + columns.later
+        for batch, first_row in _batches(manifest, wanted, num_rows, storage):
+            pass_over.faults.begin_batch()
             mark_texts(batch.select(texts), first_row, pass_over.faults)
+            mark_later(batch.select(columns.later), first_row, pass_over.faults)
             table = batch.select(columns.canonical)
             pass_over.take(table, first_row)
             _add_identities(repeats, table, first_row)
@@ -88,8 +107,11 @@ def check_rows(
         rows = numbers = _NO_ROWS
     faults = pass_over.faults
     notes = columns.notes + pass_over.notes()
+    problems = faults.first()
+    if manifest.origin is not None:
+        problems = tuple(manifest.origin.placed(problem) for problem in problems)
     return CheckReport(
-        *(faults.first(), faults.total, num_rows, pass_over.num_images),
+        *(problems, faults.total, num_rows, pass_over.num_images),
         *(pass_over.sizes, rows, numbers, notes),
         schedulers=pass_over.schedulers,
     )
@@ -102,14 +124,17 @@ class _Pass:
         self.faults, self.limits = faults, limits
         self.num_images = 0
         self.num_empty = 0
+        self.num_weighted = 0
         self.sizes: dict[Size, int] = {}
         self.schedulers: dict[tuple[str, str], int] = {}
 
     def take(self, table: pa.Table, first_row: int) -> None:
         """Check one batch and count what it asks for."""
         find_faults(table, first_row, self.limits, self.faults)
+        table = emptied(table, self.faults.marked)  # what is wrong asks for nothing
         images = _whole(table, "num_images_per_prompt", self.limits.num_images_per_prompt)
         self.num_images += int(images.sum())
+        self.num_weighted += count_weighted(table, self.limits.prompt_syntax)
         prompts = table.column("prompt")
         self.num_empty += int(np.count_nonzero(blank(prompts).to_numpy())) - prompts.null_count
         width, height = _whole(table, "width", _UNSTATED), _whole(table, "height", _UNSTATED)
@@ -117,16 +142,17 @@ class _Pass:
         for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
             size = (_stated(int(pair) >> 32), _stated((int(pair) & 0xFFFFFFFF) - 1))
             self.sizes[size] = self.sizes.get(size, 0) + int(count)
-        for setting, rows in _schedulers(table):
+        for setting, rows in scheduler_settings(table, self.limits.scheduler):
             if setting in self.schedulers or len(self.schedulers) < KEPT_SCHEDULERS:
                 self.schedulers[setting] = self.schedulers.get(setting, 0) + rows
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about rows that are allowed and may still be slips."""
+        weighted = weighted_note(self.num_weighted)
         if not self.num_empty:
-            return ()
+            return weighted
         rows = "1 row has" if self.num_empty == 1 else f"{self.num_empty:,} rows have"
-        return (f"{rows} an empty prompt and will be drawn without one",)
+        return (f"{rows} an empty prompt and will be drawn without one", *weighted)
 
 
 def _batches(
@@ -148,18 +174,6 @@ def _whole(table: pa.Table, name: str, default: int) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         fits = np.abs(values) < 2**31
         return np.where(fits, values, default).astype(np.int64)
-
-
-def _schedulers(table: pa.Table) -> Iterator[tuple[tuple[str, str], int]]:
-    """Each (scheduler, scheduler_config) of a batch and its rows."""
-    names = [name for name in SCHEDULER_COLUMNS if name in table.column_names]
-    if not names:
-        yield ("", ""), table.num_rows
-        return
-    texts = pa.table([table.column(name).cast(pa.string()) for name in names], names=names)
-    for row in texts.group_by(names).aggregate([([], "count_all")]).to_pylist():
-        scheduler, config = (row.get(name) or "" for name in SCHEDULER_COLUMNS)
-        yield (scheduler, config), row["count_all"]
 
 
 def _stated(value: int) -> int | None:
@@ -189,9 +203,26 @@ def _in_row_order(repeats: Repeats) -> tuple[Rows, Rows, Rows]:
 def _report_duplicates(
     manifest: Manifest, rows: Rows, firsts: Rows, faults: Faults, storage: Storage
 ) -> None:
-    """Name both rows of the first duplicate ids, count all of them."""
+    """Name both rows of duplicate ids: of the first ones, or of all where all are asked for."""
+    if faults.wants_all:
+        faults.mark_repeats(len(rows), _all_duplicates(manifest, rows, firsts, storage))
+        return
     named = []
     for row, first in zip(rows[: faults.KEPT].tolist(), firsts.tolist(), strict=False):
         value = read_rows(manifest.ref, row, row + 1, ["id"], storage).column(0)[0]
         named.append((row, first, str(value.as_py())))
     faults.mark_repeats(len(rows), named)
+
+
+def _all_duplicates(
+    manifest: Manifest, rows: Rows, firsts: Rows, storage: Storage
+) -> Iterator[tuple[int, int, str]]:
+    """(row, earlier row, id) of each, read in one pass over the ids."""
+    if not len(rows):
+        return
+    for batch, first_row in _batches(manifest, ("id",), int(rows[-1]) + 1, storage):
+        low, high = np.searchsorted(rows, (first_row, first_row + batch.num_rows))
+        ids = batch.column(0).take(pa.array(rows[low:high] - first_row)).to_pylist()
+        yield from zip(
+            rows[low:high].tolist(), firsts[low:high].tolist(), map(str, ids), strict=True
+        )

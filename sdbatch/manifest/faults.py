@@ -7,7 +7,7 @@ reads files or stops at the first fault; `manifest.checks` brings the batches.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
+from sdbatch.manifest.bad_rows import emptied
+from sdbatch.manifest.fault_log import FaultLog
+from sdbatch.manifest.later import asking, later_reason
+from sdbatch.manifest.prompt_columns import TEXTS, syntax_mask, undrawable
+from sdbatch.manifest.prompt_columns import text_fault as prompt_text_fault
+from sdbatch.manifest.prompt_syntax import A1111, PLAIN, SYNTAXES, syntax_fault
+from sdbatch.manifest.scheduler_checks import SCHEDULER_COLUMNS, scheduler_faults
 from sdbatch.manifest.schema import (
     CANONICAL,
     MAX_IMAGES_PER_PROMPT,
@@ -25,7 +32,6 @@ from sdbatch.manifest.schema import (
     TASK,
     blank,
     json_object_fault,
-    option_fault,
     scheduler_fault,
 )
 from sdbatch.manifest.texts import broken_texts, holds_text, text_fault
@@ -48,6 +54,7 @@ class Limits:
         unfit: Schedulers that exist and cannot be drawn with, each with the reason.
         scheduler: The one of rows that name none.
         options: Scheduler to the keys its configuration may have.
+        prompt_syntax: That of rows that name none.
     """
 
     model: str
@@ -59,50 +66,81 @@ class Limits:
     unfit: Mapping[str, str] = field(default_factory=dict)
     scheduler: str = ""
     options: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    prompt_syntax: str = PLAIN
 
 
 class Faults:
-    """The first problems of a manifest in row order, and the count of all."""
+    """The first problems of a manifest in row order, and the count of all.
+
+    Args:
+        manifest: Its name, for messages.
+        log: Told of every problem; None keeps the first ones alone.
+
+    Attributes:
+        marked: Which cells of the batch in hand were marked, by column.
+    """
 
     KEPT = 20
 
-    def __init__(self, manifest: str) -> None:
+    def __init__(self, manifest: str, log: FaultLog | None = None) -> None:
         self.manifest = manifest
         self.total = 0
+        self.marked: dict[str, Mask] = {}
+        self._log = log
         self._kept: list[tuple[int, str, str, str]] = []
+
+    def begin_batch(self) -> None:
+        """Forget which cells of the last batch were marked; problems stay."""
+        self.marked = {}
 
     def mark(
         self, mask: Mask, first_row: int, column: str, values: pa.ChunkedArray, reason: Reason
     ) -> None:
         """Take in the rows that a rule marks."""
         places = np.flatnonzero(mask)
+        if not len(places):
+            return
         self.total += len(places)
-        for place in places[: self.KEPT].tolist():
+        self.marked[column] = mask | self.marked.get(column, False)
+        for place in (places if self._log else places[: self.KEPT]).tolist():
             value = values[place]
             seen = value.as_py() if value.is_valid else None
             shown = "" if seen is None else _shown(seen)
             self._keep(first_row + place, column, shown, reason(seen))
 
-    def mark_repeats(self, total: int, first: list[tuple[int, int, str]]) -> None:
-        """Take in ids that stand twice: how many, and (row, earlier row, id) of the first."""
+    @property
+    def wants_all(self) -> bool:
+        """Whether every problem is written down, not the first ones alone."""
+        return self._log is not None
+
+    def mark_repeats(self, total: int, named: Iterable[tuple[int, int, str]]) -> None:
+        """Take in ids that stand twice: how many, and (row, earlier row, id) of those to name."""
         self.total += total
-        for row, earlier, value in first:
+        for row, earlier, value in named:
             reason = f"stands at row {earlier} already, ids must be unique"
             self._keep(row, "id", _shown(value), reason)
+
+    def mark_whole(self, problem: ManifestError) -> None:
+        """Take in a problem of a column, or of all of the manifest."""
+        self.total += 1
+        self._keep(problem.row, problem.column, problem.value, problem.reason)
 
     def first(self) -> tuple[ManifestError, ...]:
         """The first problems, by row."""
         return tuple(ManifestError(self.manifest, *fault) for fault in self._kept)
 
     def _keep(self, row: int, column: str, value: str, reason: str) -> None:
-        self._kept.append((row, column, value, reason))
-        self._kept = heapq.nsmallest(self.KEPT, self._kept)
+        if self._log:
+            self._log.add(row, column, value, reason)
+        if len(self._kept) < self.KEPT or (row, column, value, reason) < self._kept[-1]:
+            self._kept.append((row, column, value, reason))
+            self._kept = heapq.nsmallest(self.KEPT, self._kept)
 
 
 def find_faults(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
     """Mark every fault in a batch of rows that holds canonical columns only."""
-    if _mark_broken_texts(table, first_row, faults):
-        return
+    broken = _mark_broken_texts(table, first_row, faults)
+    table = emptied(table, broken)
     for name in table.column_names:
         column = table.column(name)
         if pa.types.is_null(column.type):
@@ -110,12 +148,14 @@ def find_faults(table: pa.Table, first_row: int, limits: Limits, faults: Faults)
         if not pa.types.is_string(CANONICAL[name]):
             _mark_number(name, column, first_row, limits, faults)
         elif name in ("id", "prompt"):
-            missing = pc.is_null(column) if name == "prompt" else blank(column)
-            faults.mark(missing.to_numpy(), first_row, name, column, _missing(name))
-        elif name != "negative_prompt":
+            missing = (pc.is_null(column) if name == "prompt" else blank(column)).to_numpy()
+            unread = broken.get(name, np.False_)  # said already
+            faults.mark(missing & ~unread, first_row, name, column, _missing(name))
+        elif name not in ("negative_prompt", "schedule_type"):
             _mark_word(name, column.cast(pa.string()), first_row, limits, faults)
-    if "scheduler_config" in table.column_names:
-        _mark_options(table, first_row, limits, faults)
+    if any(name in table.column_names for name in SCHEDULER_COLUMNS):
+        _mark_schedulers(table, first_row, limits, faults)
+    _mark_prompts(table, first_row, limits, faults)
     if "seed" in table.column_names:
         _mark_seed_overflow(table, first_row, limits, faults)
 
@@ -186,6 +226,8 @@ def _mark_word(
             return scheduler_fault(text, limits.schedulers, limits.unfit)
         if name == "scheduler_config":
             return json_object_fault(text)
+        if name == "prompt_syntax":
+            return "" if text in SYNTAXES else syntax_fault()
         right = limits.model if name == "model" else TASK
         if text == right:
             return ""
@@ -197,21 +239,28 @@ def _mark_word(
         faults.mark(mask.to_numpy(), first_row, name, column, fault)
 
 
-def _mark_options(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
-    """Overrides that the row's scheduler does not take; each pair is judged once."""
-    configs = table.column("scheduler_config").cast(pa.string())
-    if "scheduler" in table.column_names:
-        names = table.column("scheduler").cast(pa.string())
-        names = pc.if_else(blank(names), limits.scheduler, names)
-    else:
-        names = pa.chunked_array([pa.repeat(limits.scheduler, table.num_rows)])
-    pairs = pa.table({"scheduler": names, "config": configs})
-    for pair in pairs.group_by(["scheduler", "config"]).aggregate([]).to_pylist():
-        fault = option_fault(pair["scheduler"], pair["config"] or "", limits.options)
-        if fault:
-            mask = pc.and_(pc.equal(names, pair["scheduler"]), pc.equal(configs, pair["config"]))
-            marked = pc.fill_null(mask, False).to_numpy()
-            faults.mark(marked, first_row, "scheduler_config", configs, _always(fault))
+def _mark_schedulers(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Options that the row's scheduler does not take, and spacings that nobody knows."""
+    for mask, name, reason in scheduler_faults(table, limits.scheduler, limits.options):
+        faults.mark(mask, first_row, name, table.column(name), _always(reason))
+
+
+def mark_later(table: pa.Table, first_row: int, faults: Faults) -> None:
+    """Mark every value that asks for what this version cannot draw."""
+    for name in table.column_names:
+        column = table.column(name)
+        reason = _always(later_reason(name))
+        faults.mark(asking(name, column), first_row, name, column, reason)
+
+
+def _mark_prompts(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Texts in A1111's syntax that ask for what cannot be drawn."""
+    rows = syntax_mask(table, limits.prompt_syntax, A1111)
+    for name in TEXTS:
+        if name in table.column_names:
+            column = table.column(name)
+            wrong = undrawable(column, rows)
+            faults.mark(wrong, first_row, name, column, lambda text: prompt_text_fault(str(text)))
 
 
 def _mark_seed_overflow(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
@@ -237,19 +286,20 @@ def _numbers(column: pa.ChunkedArray) -> tuple[Mask, NDArray[Any]]:
     return known, pc.fill_null(column, pa.scalar(0, column.type)).to_numpy()
 
 
-def _mark_broken_texts(table: pa.Table, first_row: int, faults: Faults) -> bool:
-    """Mark texts that are no UTF-8; true when there are any, for no other rule can read them."""
+def _mark_broken_texts(table: pa.Table, first_row: int, faults: Faults) -> dict[str, Mask]:
+    """Mark texts that are no UTF-8 and say which: no other rule can read them."""
     try:
         table.validate(full=True)
     except pa.ArrowInvalid:
         pass
     else:
-        return False
+        return {}
     before = faults.total
     mark_texts(table, first_row, faults)
     if faults.total == before:
         raise ManifestError(faults.manifest, first_row, "", "", "damaged Parquet: invalid values")
-    return True
+    texts = (name for name in table.column_names if holds_text(table.schema.field(name).type))
+    return {name: broken_texts(table.column(name)) for name in texts}
 
 
 def _always(words: str) -> Reason:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,25 @@ def write_frozen(
         StorageError: The disk is full.
     """
     if isinstance(source, Manifest):
-        schema, tables = source.schema, iter_tables(source.ref, storage=storage)
+        # As the files have it: the view of a manifest stays true of its frozen copy.
+        schema = source.file_schema or source.schema
+        tables = iter_tables(replace(source.ref, view=()), storage=storage)
     else:
         schema, tables = source.schema.remove_metadata(), iter([source.replace_schema_metadata()])
+    write_tables(schema, tables, path, row_group_rows)
+
+
+def write_tables(
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    path: str | Path,
+    row_group_rows: int = FROZEN_ROW_GROUP_ROWS,
+) -> None:
+    """Stream tables of one schema into a local Parquet file with row groups of equal size.
+
+    Raises:
+        StorageError: The disk is full.
+    """
     try:
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for group in _even(tables, row_group_rows):

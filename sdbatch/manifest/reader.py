@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 
 from sdbatch.credentials import check_url, redact
 from sdbatch.errors import ManifestError, SdbatchError, StorageError, StoreAccessError
+from sdbatch.manifest.origin import Origin
+from sdbatch.manifest.view import shown_table, stored_columns
 from sdbatch.records import ManifestFile, ManifestRef
 from sdbatch.remote import file_system
 
@@ -30,6 +32,10 @@ BUFFER_BYTES = 1 << 20
 ACCESS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError")
 MISUSED = ("ParamValidationError", "NoRegionError", "InvalidRegionError")
 """Errors of clients that are no `OSError`, by name: who must act is somebody else than a retry."""
+NOT_PARQUET = (
+    "not a Parquet file; other kinds are known by their names: .csv, .tsv, .jsonl, .json, .txt, "
+    "each also with .gz or .zst"
+)
 Storage = Mapping[str, Any] | None
 
 
@@ -39,13 +45,17 @@ class Manifest:
 
     Attributes:
         ref: Its files and identity: what plans and leases carry.
-        schema: Arrow schema of all files, without metadata.
+        schema: Arrow schema of its rows, without metadata.
         max_row_group_rows: Rows of its largest row group; workers read groups whole.
+        file_schema: Arrow schema of all files; None where rows show it as it is.
+        origin: Where rows were before they were frozen; None where they lie in these files.
     """
 
     ref: ManifestRef
     schema: pa.Schema
     max_row_group_rows: int
+    file_schema: pa.Schema | None = None
+    origin: Origin | None = None
 
 
 def open_manifest(url: str, storage: Storage = None) -> Manifest:
@@ -61,7 +71,7 @@ def open_manifest(url: str, storage: Storage = None) -> Manifest:
         StorageError: The store cannot be reached.
     """
     check_url(url, "manifest")
-    with _readable(url):
+    with readable(url):
         paths = _expand(url, storage)
         labels = [url] if len(paths) == 1 else paths
         opened = [
@@ -94,16 +104,18 @@ def read_rows(
     """
     pieces = []
     start = 0
+    stored = stored_columns(ref.view, columns)
     for file in ref.files:
         low, high = max(first - start, 0), min(end - start, file.num_rows)
         if low < high:
-            with _readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
-                pieces.append(_read_slice(source, footer, low, high, columns))
+            with readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
+                pieces.append(_read_slice(source, footer, low, high, stored))
         start += file.num_rows
     if not pieces:
         raise ManifestError(ref.name, first, "", "", f"the manifest has {ref.num_rows} rows")
-    names = pieces[0].column_names if columns is None else list(columns)
-    return pa.concat_tables([piece.select(names) for piece in pieces]).replace_schema_metadata()
+    names = pieces[0].column_names if stored is None else stored
+    whole = pa.concat_tables([piece.select(names) for piece in pieces])
+    return shown_table(ref, whole.replace_schema_metadata(), columns, first)
 
 
 def demand_unchanged(
@@ -121,7 +133,7 @@ def demand_unchanged(
     for file in ref.files:
         end = start + file.num_rows
         if any(first < end and start < last for first, last in windows):
-            with _readable(ref.name), _checked(file, ref.name, storage):
+            with readable(ref.name), _checked(file, ref.name, storage):
                 pass
         start = end
 
@@ -138,17 +150,20 @@ def iter_tables(
         ManifestError: A file is gone, damaged, or not the one the plan was made from.
         StorageError: The store cannot be reached.
     """
-    names = None if columns is None else list(columns)
+    names = stored_columns(ref.view, columns)
+    first_row = 0
     for file in ref.files:
-        with _readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
+        with readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
             reader = pq.ParquetFile(source, metadata=footer, buffer_size=BUFFER_BYTES)
             for batch in reader.iter_batches(batch_rows, columns=names, use_threads=False):
                 names = names or batch.schema.names
-                yield pa.table(batch).select(names).replace_schema_metadata()
+                table = pa.table(batch).select(names).replace_schema_metadata()
+                yield shown_table(ref, table, columns, first_row)
+                first_row += batch.num_rows
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Translate what stores and Arrow raise into errors that name the manifest."""
     try:
         yield
@@ -203,7 +218,7 @@ def _expand(url: str, storage: Storage) -> list[str]:
 
 def _is_parquet(entry: Mapping[str, Any]) -> bool:
     name = PurePosixPath(entry["name"]).name
-    return entry["type"] == "file" and name.endswith(".parquet") and name[0] not in "._"
+    return entry["type"] == "file" and name.endswith((".parquet", ".pq")) and name[0] not in "._"
 
 
 @contextmanager
@@ -249,7 +264,7 @@ def _footer_bytes(source: pa.NativeFile, size: int, name: str) -> bytes:
     want = min(size, TAIL_BYTES)
     tail = source.read_at(want, size - want) if want else b""
     if len(tail) < 12 or tail[-4:] != b"PAR1":
-        raise ManifestError(name, -1, "", "", "not a Parquet file; this version reads Parquet")
+        raise ManifestError(name, -1, "", "", NOT_PARQUET)
     length = int.from_bytes(tail[-8:-4], "little") + 8
     if length > size - 4:
         raise ManifestError(name, -1, "", "", "damaged Parquet: the footer is cut off")

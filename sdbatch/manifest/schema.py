@@ -1,9 +1,8 @@
 """What the columns of a manifest mean: names, Arrow types, what may stand beside them.
 
 Canonical columns carry diffusers' names. Every other column belongs to the user and
-passes through to the dataset untouched. A column that a later version reads is refused
-here, because passing it through would look as if it had been obeyed; a column that looks
-like a canonical one under another name is passed through and mentioned.
+passes through to the dataset untouched, but for those of `manifest/later.py`. A column that
+looks like a canonical one under a name nobody uses is passed through and mentioned.
 """
 
 from __future__ import annotations
@@ -18,6 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdbatch.errors import ManifestError
+from sdbatch.manifest.aliases import ALIASES, SUGGESTED, fold
+from sdbatch.manifest.later import LATER as LATER
+from sdbatch.manifest.scheduler_names import choose_scheduler, lacking_reason, nearest_names
 
 TASK = "text2image"
 MAX_SIZE_PX = 16384
@@ -35,46 +37,14 @@ CANONICAL: dict[str, pa.DataType] = {
     "guidance_scale": pa.float32(),
     "scheduler": pa.string(),
     "scheduler_config": pa.string(),
+    "schedule_type": pa.string(),
     "num_images_per_prompt": pa.int32(),
+    "prompt_syntax": pa.string(),
     "model": pa.string(),
     "task": pa.string(),
 }
 """Columns that are read, and the type a value has once it is read. Guidance is float32
 throughout, as the dataset stores it: a picture is drawn with exactly the stored value."""
-
-LATER = frozenset(
-    {
-        "image",
-        "mask_image",
-        "control_image",
-        "strength",
-        "loras",
-        "upscale_factor",
-        "clip_skip",
-        "true_cfg_scale",
-        "prompt_2",
-        "negative_prompt_2",
-    }
-)
-"""Columns that ask for something this version cannot do."""
-
-_OTHER_NAMES: dict[str, str] = {
-    "prompt": "text caption prompts description persona",
-    "negative_prompt": "negative neg_prompt negative_prompts",
-    "seed": "random_seed noise_seed seeds se",
-    "num_inference_steps": "steps step n_steps sample_steps ddim_steps inference_steps st",
-    "guidance_scale": "cfg cfg_scale scale guidance guidance_scales",
-    "width": "w image_width",
-    "height": "h image_height",
-    "scheduler": "sampler sampler_name scheduler_name",
-    "num_images_per_prompt": "n num_images n_samples num_generations images_per_prompt n_iter",
-    "model": "model_name checkpoint ckpt ckpt_name sd_model",
-    "id": "key uid uuid image_id image_name",
-}
-ALIASES: dict[str, str] = {
-    other: name for name, others in _OTHER_NAMES.items() for other in others.split()
-}
-"""What other tools call a canonical column, lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +55,13 @@ class Columns:
         canonical: Those that sdbatch reads, in manifest order.
         user: Those that pass through to the dataset, in manifest order.
         notes: Sentences for `plan` about columns that may be meant otherwise.
+        later: Those that no row may fill, in manifest order; they do not pass through.
     """
 
     canonical: tuple[str, ...]
     user: tuple[str, ...]
     notes: tuple[str, ...]
+    later: tuple[str, ...] = ()
 
 
 def read_columns(
@@ -103,27 +75,28 @@ def read_columns(
         reserved: Names the dataset needs for its own columns.
 
     Raises:
-        ManifestError: A column stands twice, asks for what this version cannot do, takes a
-            reserved name or has a type its values cannot have; or there is no `prompt`.
+        ManifestError: A column stands twice, takes a reserved name or has a type its values
+            cannot have; or there is no `prompt`.
     """
     names = tuple(schema.names)
     for name in names:
         if names.count(name) > 1:
             raise ManifestError(manifest, -1, name, "", "stands twice, rename one of them")
-        if name in LATER:
-            reason = "this version does not draw from this column, remove or rename it"
-            raise ManifestError(manifest, -1, name, "", reason)
     if "prompt" not in names:
         raise ManifestError(manifest, -1, "", "", _no_prompt(names))
     canonical = tuple(name for name in names if name in CANONICAL)
-    user = tuple(name for name in names if name not in CANONICAL)
+    later = tuple(name for name in names if name in LATER)
+    user = tuple(name for name in names if name not in CANONICAL and name not in LATER)
     for name in user:
         if name in reserved:
-            reason = "the dataset has a column of this name itself, rename yours"
+            reason = (
+                "the dataset has a column of this name itself, rename yours or set "
+                "--passthrough-prefix in_"
+            )
             raise ManifestError(manifest, -1, name, "", reason)
     for name in canonical:
         _check_type(manifest, name, schema.field(name).type)
-    return Columns(canonical, user, tuple(_notes(names, user)))
+    return Columns(canonical, user, tuple(_notes(names, user)), later)
 
 
 def canonical_table(table: pa.Table) -> pa.Table:
@@ -137,15 +110,15 @@ def canonical_table(table: pa.Table) -> pa.Table:
 
 
 def scheduler_class(name: str) -> str:
-    """A scheduler's class name, from its name with or without the suffix `Scheduler`."""
-    return name if name.endswith("Scheduler") else f"{name}Scheduler"
+    """A scheduler's class name, however it is named (`manifest/scheduler_names.py`)."""
+    return choose_scheduler(name).scheduler
 
 
 def scheduler_fault(text: str, known: Collection[str], unfit: Mapping[str, str]) -> str:
     """Why a row's scheduler is refused; empty when it is not.
 
     Args:
-        text: What the row says, with or without the suffix.
+        text: What the row says, in the words of any program.
         known: Class names that can be drawn with.
         unfit: Those that exist and cannot, with the reason.
     """
@@ -164,12 +137,12 @@ def option_fault(scheduler: str, config: str, options: Mapping[str, Collection[s
     """Why a scheduler does not take a row's configuration; empty when it does.
 
     Args:
-        scheduler: Its name, with or without the suffix.
-        config: JSON object of overrides.
+        scheduler: Its class name.
+        config: JSON object of overrides; empty for none.
         options: Class name to the keys it takes; classes that are absent are not judged.
     """
     name = scheduler_class(scheduler)
-    if name not in options or json_object_fault(config):
+    if name not in options or not config or json_object_fault(config):
         return ""
     for key in json.loads(config):
         if key not in options[name]:
@@ -180,30 +153,22 @@ def option_fault(scheduler: str, config: str, options: Mapping[str, Collection[s
 
 def unknown_scheduler(name: str, known: Iterable[str]) -> str:
     """Why a scheduler's name is refused, with the three nearest names that are known."""
-    by_fold = {scheduler.lower(): scheduler for scheduler in sorted(known)}
-    close = difflib.get_close_matches(scheduler_class(name).lower(), by_fold, n=3, cutoff=0.0)
-    return f"no such scheduler, nearest are {', '.join(by_fold[fold] for fold in close)}"
+    reason = lacking_reason(name) or "no such scheduler"
+    return f"{reason}, nearest are {', '.join(nearest_names(name, known))}"
 
 
 def json_object_fault(text: str) -> str:
     """Why a text is no JSON object; empty when it is one."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         value = None
     right = 'must be a JSON object such as {"use_karras_sigmas": true}'
     return "" if isinstance(value, dict) else right
 
 
-def canonical_json(text: str) -> str:
-    """The same JSON object with sorted keys and no spaces; an empty text stays empty.
-
-    Raises:
-        ValueError: It is not JSON.
-    """
-    if not text:
-        return ""
-    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -230,7 +195,7 @@ def _check_type(manifest: str, name: str, kind: pa.DataType) -> None:
         return
     if pa.types.is_string(wanted):
         fits, right = is_text(kind), "texts"
-        if name == "id":
+        if name in ("id", "scheduler"):
             fits, right = fits or pa.types.is_integer(kind), "texts or whole numbers"
     else:
         fits = pa.types.is_integer(kind) or pa.types.is_floating(kind)
@@ -255,10 +220,10 @@ def _notes(names: tuple[str, ...], user: tuple[str, ...]) -> Iterable[str]:
 
 
 def _meant_by(name: str) -> str:
-    fold = name.lower().replace("-", "_").replace(" ", "_")
-    if fold in CANONICAL:
-        return fold
-    if fold in ALIASES:
-        return ALIASES[fold]
-    close = difflib.get_close_matches(fold, CANONICAL, n=1, cutoff=0.85)
+    folded = fold(name)
+    if folded in CANONICAL:
+        return folded
+    if folded in {**ALIASES, **SUGGESTED}:
+        return {**ALIASES, **SUGGESTED}[folded]
+    close = difflib.get_close_matches(folded, CANONICAL, n=1, cutoff=0.85)
     return close[0] if close else ""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
+from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables
 from sdbatch.manifest.schema import (
     MAX_IMAGES_PER_PROMPT,
@@ -72,9 +73,15 @@ class RowShape:
 
 
 def manifest_shape(
-    manifest: Manifest, limit: int | None, defaults: RowDefaults, storage: Storage = None
+    manifest: Manifest,
+    limit: int | None,
+    defaults: RowDefaults,
+    storage: Storage = None,
+    bad: BadRows | None = None,
 ) -> RowShape:
     """The shape of a manifest's first `limit` rows, checked before or not.
+
+    Cells of `bad` rows ask for nothing, so that such a row counts like one that says nothing.
 
     Raises:
         ManifestError: The columns cannot be read, or a row's size or number of pictures is
@@ -91,6 +98,9 @@ def manifest_shape(
         if first_row >= num_rows:
             break
         table = batch.slice(0, num_rows - first_row)
+        if bad is not None:
+            end = first_row + table.num_rows
+            table = bad.between(first_row, end).mend(table, np.arange(first_row, end))
         part = _read_part(table, defaults)
         _demand_bounds(ref.name, first_row, part, table)
         parts.append(part)

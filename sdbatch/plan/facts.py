@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from sdbatch.manifest.schema import scheduler_class
+from sdbatch.manifest.scheduler_names import choose_scheduler, names_of
 
 FACTS: dict[str, dict[str, Any]] = json.loads(
     files("sdbatch.plan").joinpath("facts.json").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, frozenset[str]] = {
 
 def aliases(name: str) -> tuple[str, ...]:
     """Other names a row may use for a scheduler."""
-    return (name.removesuffix("Scheduler"),)
+    return names_of(name)
 
 
 def untabled_reason(scheduler: str, config: Mapping[str, Any]) -> str:
@@ -77,8 +77,9 @@ def grouped_notes(
     """
     rows: dict[tuple[str, str], int] = {}
     for (scheduler, config), count in settings.items():
-        name = scheduler_class(scheduler)
-        reason = untabled_reason(name, {**model_config, **_object(config)})
+        choice = choose_scheduler(scheduler, "", config)
+        name = choice.scheduler
+        reason = untabled_reason(name, {**model_config, **_object(choice.config)})
         if reason:
             rows[name, reason] = rows.get((name, reason), 0) + count
     return [

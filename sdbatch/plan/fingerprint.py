@@ -36,13 +36,27 @@ NOT_IN_PLAN = frozenset(
 manifest's identity and the model's revision count instead), and how the work is organised."""
 
 
+ADDED_LATER = {
+    "defaults.prompt_syntax": "plain",
+    "image.metadata": "none",
+    "manifest.keep_source_columns": False,
+    "manifest.passthrough_prefix": "",
+}
+"""Settings that earlier plans did not have, and what those plans meant: said of no plan that
+means the same, so that a plan keeps its fingerprint."""
+
+
 def plan_id(resolved: Mapping[str, Any]) -> str:
     """Fingerprint of a plan: 64 hexadecimal digits over the settings that count.
 
     Args:
         resolved: Dotted setting to value; those in `NOT_IN_PLAN` are passed over.
     """
-    counted = {key: value for key, value in resolved.items() if key not in NOT_IN_PLAN}
+    counted = {
+        key: value
+        for key, value in resolved.items()
+        if key not in NOT_IN_PLAN and not (key in ADDED_LATER and value == ADDED_LATER[key])
+    }
     return hashlib.sha256(canonical(counted)).hexdigest()
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdbatch.errors import PlanChangedError
-from sdbatch.plan.fingerprint import NOT_IN_PLAN, canonical
+from sdbatch.plan.fingerprint import ADDED_LATER, NOT_IN_PLAN, canonical
 from sdbatch.plan.settings import LATE, Resolved, Setting
 
 STANDS = "as planned"
@@ -49,7 +49,8 @@ def resume(
     changes: list[Change] = []
     taken: list[str] = []
     changes += _model_changes(stored, resolved, can_pin_model)
-    for key, was in stored.items():
+    unsaid = {key: was for key, was in ADDED_LATER.items() if key in resolved.settings}
+    for key, was in {**unsaid, **stored}.items():
         now = resolved.settings.get(key, Setting(None, ""))
         if _kept(key, resolved, stored) or _same(key, was, now.value):
             continue

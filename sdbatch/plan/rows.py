@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_digests
+from sdbatch.manifest.later import later_reason, later_rows
+from sdbatch.manifest.prompt_syntax import PLAIN, SYNTAXES, syntax_fault
+from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.schema import (
     MAX_SEED,
     TASK,
-    canonical_json,
     canonical_table,
     json_object_fault,
-    scheduler_class,
 )
 from sdbatch.manifest.shape import sizes_of
 from sdbatch.plan.fingerprint import row_hash
@@ -123,9 +124,12 @@ def _resolve(
     positions = [int(position) for position in row_indices]
     stated = canonical_table(table).to_pylist()
     identities = _identities(table, stated, positions, how)
-    for row, position, (kind, row_id) in zip(stated, positions, identities, strict=True):
-        fault = _fault(row, position, how)
-        request = _request(row, how, readable=fault is None)
+    later = {place: (name, value) for place, name, value in later_rows(table)}
+    for place, (row, position, (kind, row_id)) in enumerate(
+        zip(stated, positions, identities, strict=True)
+    ):
+        fault = _fault(row, position, how) or _later_fault(later.get(place), position, how)
+        request = _request(row, how)
         count = _or(row, "num_images_per_prompt", how.defaults.num_images_per_prompt)
         occurrence = how.occurrences.get(position, 0)
         for image_index in range(count):
@@ -155,11 +159,23 @@ def _fault(row: Mapping[str, Any], position: int, how: Resolving) -> ManifestErr
     if row["prompt"] is None:
         reason = "is null, every row needs a prompt"
         return ManifestError(how.manifest, position, "prompt", "", reason)
+    syntax = row.get("prompt_syntax")
+    if syntax and syntax not in SYNTAXES:
+        return ManifestError(how.manifest, position, "prompt_syntax", syntax, syntax_fault())
     config = row.get("scheduler_config") or how.defaults.scheduler_config
     reason = json_object_fault(config) if config else ""
     if reason:
         return ManifestError(how.manifest, position, "scheduler_config", config, reason)
     return None
+
+
+def _later_fault(
+    asked: tuple[str, str] | None, position: int, how: Resolving
+) -> ManifestError | None:
+    if asked is None:
+        return None
+    name, value = asked
+    return ManifestError(how.manifest, position, name, value[:60], later_reason(name))
 
 
 def _seed_fault(seed: int, position: int, how: Resolving) -> ManifestError | None:
@@ -169,11 +185,14 @@ def _seed_fault(seed: int, position: int, how: Resolving) -> ManifestError | Non
     return ManifestError(how.manifest, position, "seed", str(seed), reason)
 
 
-def _request(row: Mapping[str, Any], how: Resolving, *, readable: bool) -> dict[str, Any]:
-    """What the model is asked for this row, but the seed; as it stands when unreadable."""
+def _request(row: Mapping[str, Any], how: Resolving) -> dict[str, Any]:
+    """What the model is asked for this row, but the seed; unreadable options as they stand."""
     defaults = how.defaults
-    config = row.get("scheduler_config") or defaults.scheduler_config
-    config = canonical_json(config) if readable else config
+    drawn_with = choose_scheduler(
+        row.get("scheduler") or defaults.scheduler,
+        row.get("schedule_type") or "",
+        row.get("scheduler_config") or defaults.scheduler_config,
+    )
     return {
         "prompt": row["prompt"] or "",
         "negative_prompt": _or(row, "negative_prompt", defaults.negative_prompt),
@@ -182,8 +201,9 @@ def _request(row: Mapping[str, Any], how: Resolving, *, readable: bool) -> dict[
         "num_inference_steps": _or(row, "num_inference_steps", defaults.num_inference_steps),
         # Rounded as the dataset stores it, so that a stored value redraws its picture.
         "guidance_scale": float(np.float32(_or(row, "guidance_scale", defaults.guidance_scale))),
-        "scheduler": scheduler_class(row.get("scheduler") or defaults.scheduler),
-        "scheduler_config": config,
+        "scheduler": drawn_with.scheduler,
+        "scheduler_config": drawn_with.config,
+        "prompt_syntax": row.get("prompt_syntax") or defaults.prompt_syntax,
     }
 
 
@@ -203,6 +223,7 @@ def _picture(
         guidance_scale=request["guidance_scale"],
         scheduler=request["scheduler"],
         scheduler_config=request["scheduler_config"],
+        prompt_syntax=request["prompt_syntax"],
     )
     return replace(row, row_hash=hash_of(row, how.model_revision))
 
@@ -221,6 +242,8 @@ def hash_of(row: RenderRow, model_revision: str) -> str:
         "seed": row.seed,
         "task": TASK,
     }
+    if row.prompt_syntax != PLAIN:  # plain rows are called what they were before there were others
+        request["prompt_syntax"] = row.prompt_syntax
     return row_hash(request, model_revision)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from sdbatch.errors import JobError
 from sdbatch.job import Asked
 from sdbatch.manifest.faults import size_fault
+from sdbatch.manifest.prompt_syntax import A1111, parse_prompt, prompt_fault
+from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.schema import (
     MAX_SIZE_PX,
     TASK,
@@ -29,6 +31,7 @@ LATE = frozenset({"render.dtype", "render.batch_size", "shards.size"})
 """Settings that `auto` leaves null until a worker, or the cutting of shards, settles them."""
 PLAIN = (
     *("output", "seed", "limit", "image.format", "image.png_level", "image.png_strategy"),
+    "image.metadata",
     *("render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
     *("render.channels_last", "render.fuse_qkv", "render.attention", "render.tf32"),
     *("render.lossy", "render.strict_pixels"),
@@ -128,6 +131,8 @@ def resolve(
         "manifest": Setting(manifest.name, said.get("manifest", "default")),
         "manifest.identity": Setting(manifest.identity, f"manifest {manifest.name}"),
         "manifest.hash_rows": Setting(hash_rows, "default" if hash_rows else "--no-check"),
+        "manifest.keep_source_columns": Setting(False, "default"),
+        "manifest.passthrough_prefix": Setting("", "default"),
         "task": Setting(TASK, "default"),
         "model": Setting(model.name, said.get("model", "default")),
         "model.revision": Setting(model.revision, f"model {model.name}"),
@@ -136,6 +141,7 @@ def resolve(
         setting = _row_setting(name, asked, model)
         _demand_drawable(name, setting, model, schedulers)
         settings[f"defaults.{name}"] = setting
+    _demand_prompt(settings["defaults.negative_prompt"], settings["defaults.prompt_syntax"])
     if schedulers:
         _demand_options(settings["defaults.scheduler"], settings["defaults.scheduler_config"])
     for key in PLAIN:
@@ -163,7 +169,10 @@ def _row_setting(name: str, asked: Asked, model: ModelFacts) -> Setting:
         source = model.sources.get(name, f"model {model.name}")
         return Setting(getattr(model.defaults, name), source)
     if name == "scheduler":
-        value = scheduler_class(value)
+        # A name that stands for options too stays as it is: rows that name their own scheduler
+        # must not inherit those options.
+        choice = choose_scheduler(value)
+        value = value if choice.config else choice.scheduler
     if name == "scheduler_config":
         value = canonical(value).decode() if value else ""
     return Setting(value, asked.sources.get(key, "default"))
@@ -176,8 +185,17 @@ def _demand_drawable(
         raise JobError(f"{setting.source}: defaults.{name}: {setting.value}: {fault}")
 
 
+def _demand_prompt(negative: Setting, syntax: Setting) -> None:
+    fault = prompt_fault(parse_prompt(negative.value)) if syntax.value == A1111 else ""
+    if fault:
+        raise JobError(f"{negative.source}: defaults.negative_prompt: {negative.value}: {fault}")
+
+
 def _demand_options(scheduler: Setting, config: Setting) -> None:
-    fault = option_fault(scheduler.value, config.value, OPTIONS)
+    choice = choose_scheduler(scheduler.value, "", config.value)
+    fault = option_fault(choice.scheduler, choice.config, OPTIONS)
+    if fault and not config.value:
+        raise JobError(f"{scheduler.source}: defaults.scheduler: {scheduler.value}: {fault}")
     if fault:
         raise JobError(f"{config.source}: defaults.scheduler_config: {fault}")
 
@@ -189,5 +207,5 @@ def _faults(name: str, value: Any, model: ModelFacts, schedulers: frozenset[str]
             yield size_fault(value, step)
     if name == "num_inference_steps" and not 1 <= value <= model.num_train_timesteps:
         yield f"must be a whole number from 1 to {model.num_train_timesteps}"
-    if name == "scheduler" and schedulers and value not in schedulers:
+    if name == "scheduler" and schedulers and scheduler_class(value) not in schedulers:
         yield scheduler_fault(value, schedulers, UNFIT)

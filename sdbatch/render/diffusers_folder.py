@@ -97,11 +97,12 @@ def join_rooms(
         noise_model=unet,
         latent_decoder=vae,
         scheduler_config=scheduler,
-        choose_lanes=_lane_chooser(unet, vae, text),
+        choose_lanes=_lane_chooser(unet, vae, text, spec.prompt_chunks),
         lanes=spec.lanes,
         cpu_threads=spec.cpu_threads,
         notes=(*notes, *idle_switches(spec.speed, env)),
         strict_pixels=spec.strict_pixels,
+        prompt_chunks=spec.prompt_chunks,
     )
 
 
@@ -121,13 +122,17 @@ def _parts(
     return SdTextModel(tokenizer, text), SdUnet(unet), SdVae(vae)
 
 
-def _lane_chooser(unet: SdUnet, vae: SdVae, text: SdTextModel) -> Callable[[Size], int]:
+def _lane_chooser(
+    unet: SdUnet, vae: SdVae, text: SdTextModel, prompt_chunks: int
+) -> Callable[[Size], int]:
+    length, width = text.embeds_shape
+
     def choose(size: Size) -> int:
         cells = (size[1] // vae.scale, size[0] // vae.scale)
         if unet.device.type != "cuda":
             return cpu_lanes(cells)
         with unet.passes.eager():
-            trial = partial(run_trial, unet, vae, cells, text.embeds_shape)
+            trial = partial(run_trial, unet, vae, cells, (prompt_chunks * length, width))
             return gpu_lanes(trial, unet.device)
 
     return choose

@@ -161,7 +161,7 @@ class Flow:
             if row is None:
                 return
             with self._timed("text_encode"):
-                prepared = self._renderer.prepare(row, self._waiting.prompts)
+                prepared = self._renderer.prepare(row, self._waiting.prompts(row.prompt_syntax))
             if isinstance(prepared, RowFailure):
                 self._results.append(prepared)
             else:

@@ -18,7 +18,8 @@ from sdbatch.errors import ManifestError, ManifestRowsError
 from sdbatch.manifest.content import content_digests
 from sdbatch.manifest.faults import Faults, Limits, find_faults
 from sdbatch.manifest.freeze import as_table, demand_one_split, is_table
-from sdbatch.manifest.schema import CANONICAL, LATER, read_columns
+from sdbatch.manifest.later import LATER, asks, later_reason
+from sdbatch.manifest.schema import CANONICAL, read_columns
 from sdbatch.plan.rows import Resolving, resolve_rows
 from sdbatch.records import ModelFacts, RenderedImage, RenderEnv, RenderRow, RowFailure
 from sdbatch.render.protocol import Renderer
@@ -105,15 +106,19 @@ def _one_by_one(rows: Any) -> Iterator[pa.Table]:
 def _rows_of_table(table: pa.Table) -> Iterator[pa.Table]:
     for position in range(table.num_rows):
         row = table.slice(position, 1)
-        names = [name for name in row.column_names if not _later_and_null(row, name)]
+        names = [name for name in row.column_names if name not in LATER]
         read = row.select([name for name in names if name in CANONICAL])
         with _at(position):
+            _demand_drawable({name: row.column(name)[0].as_py() for name in row.column_names})
             _demand_columns(read, names)
         yield read
 
 
-def _later_and_null(row: pa.Table, name: str) -> bool:
-    return name in LATER and row.column(name).null_count == 1
+def _demand_drawable(row: Mapping[str, Any]) -> None:
+    """Refuse a row that asks for what this version cannot draw."""
+    for name, value in row.items():
+        if name in LATER and asks(name, value):
+            raise ManifestError(NAME, -1, name, str(value)[:60], later_reason(name))
 
 
 def _table_of_row(row: Any, position: int) -> pa.Table:
@@ -123,10 +128,11 @@ def _table_of_row(row: Any, position: int) -> pa.Table:
         reason = f"{type(row).__name__} is no row, give a prompt or a dict with a 'prompt'"
         raise ManifestError(NAME, position, "", "", reason)
     stated = {str(name): value for name, value in row.items()}
-    names = [name for name in stated if name not in LATER or stated[name] is not None]
+    names = [name for name in stated if name not in LATER]
     # Only what is read becomes Arrow: other values may be anything, pictures for example.
     read = {name: stated[name] for name in names if name in CANONICAL}
     with _at(position):
+        _demand_drawable(stated)
         table = as_table([read], NAME) if read else pa.table({})
         _demand_columns(table, names)
     return table

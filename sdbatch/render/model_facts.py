@@ -155,6 +155,7 @@ def _defaults(
     )
     sources |= {"num_inference_steps": source, "guidance_scale": source}
     rest = ("negative_prompt", "scheduler_config", "num_images_per_prompt")
+    sources["prompt_syntax"] = "default"  # no model's matter
     return defaults, sources | dict.fromkeys(rest, f"family {family}")
 
 

@@ -45,6 +45,7 @@ class LaneRenderer:
         lanes: L per picture size, where it is settled.
         cpu_threads: Threads of torch while it computes.
         strict_pixels: Fail rows that run out of memory, rather than draw them with fewer lanes.
+        prompt_chunks: Chunks of a prompt that a pass must have memory for.
         notes: What a person should hear of the device.
     """
 
@@ -60,6 +61,7 @@ class LaneRenderer:
         cpu_threads: int,
         notes: tuple[str, ...] = (),
         strict_pixels: bool = False,
+        prompt_chunks: int = 1,
     ) -> None:
         self.notes = notes
         self.strict_pixels = strict_pixels
@@ -77,6 +79,7 @@ class LaneRenderer:
         self._solvers = Solvers(scheduler_config, self._spent_on_solvers)
         self._choose_lanes = choose_lanes
         self._cpu_threads = cpu_threads
+        self._prompt_chunks = prompt_chunks
 
     def render(self, rows: Iterable[RenderRow | None]) -> Iterator[RenderedImage | RowFailure]:
         """Draw every row; see `protocol.Renderer.render`.
@@ -110,8 +113,10 @@ class LaneRenderer:
         """
         num_lanes, cells = self.lanes_for(size), (size[1] // self._scale, size[0] // self._scale)
         try:
-            embeds = tuple(self.text_encoder.encode([""])[0].embeds.shape)
-            lanes_of(self._noise_model, num_lanes, cells, embeds).run_pass()
+            length, width = self.text_encoder.encode([""])[0].embeds.shape
+            for chunks in sorted({1, self._prompt_chunks}):
+                embeds = (chunks * length, width)
+                lanes_of(self._noise_model, num_lanes, cells, embeds).run_pass()
         except (RenderError, *PASS_ERRORS) as error:
             if is_out_of_memory(error):
                 line = f"out of memory with {num_lanes} lanes: use a smaller --batch-size"
@@ -126,15 +131,16 @@ class LaneRenderer:
             wait: For its solver; else None is said of a row whose solver is being made.
         """
         try:
+            chunks = self.text_encoder.num_chunks(_prompts(row), row.prompt_syntax)
             solver = self._solvers.find(row) if wait else self._solvers.ahead(row)
         except (InputError, *PASS_ERRORS):
-            return (size_of(row), None)  # `prepare` will say what is wrong with it
+            return (size_of(row), None, 1)  # `prepare` will say what is wrong with it
         if solver is None:
             return None
         if not isinstance(solver, Untabled):
-            return (size_of(row), None)
+            return (size_of(row), None, chunks)
         setting = (row.scheduler, row.scheduler_config, row.num_inference_steps, row.guided)
-        return (size_of(row), setting)
+        return (size_of(row), setting, chunks)
 
     def make_lanes(
         self,
@@ -167,8 +173,7 @@ class LaneRenderer:
             if row.width_px % self._scale or row.height_px % self._scale:
                 raise InputError(f"width and height must be multiples of {self._scale}")
             solver = self._solvers.find(row)
-            prompts = [row.prompt, row.negative_prompt] if row.guided else [row.prompt]
-            found = self._encode(prompts, ahead)
+            found = self._encode(_prompts(row), ahead, row.prompt_syntax)
         except (InputError, *PASS_ERRORS) as error:
             if is_out_of_memory(error):
                 raise DeviceMemoryError("out of memory while encoding prompts") from error
@@ -179,10 +184,16 @@ class LaneRenderer:
             return GroupedRow(row, solver.setting, solver.steps, *rest)
         return LaneRow(row, solver.table, solver.packed, *rest)
 
-    def _encode(self, prompts: list[str], ahead: Iterable[str]) -> list[Any]:
+    def _encode(self, prompts: list[str], ahead: Iterable[str], syntax: str) -> list[Any]:
         try:
-            return list(self.text_encoder.encode(prompts, ahead))
+            return list(self.text_encoder.encode(prompts, ahead, syntax))
         except PASS_ERRORS as error:
             if is_out_of_memory(error):
                 raise
-        return list(self.text_encoder.encode(prompts))  # the fault may lie in a later prompt
+        # The fault may lie in a later prompt.
+        return list(self.text_encoder.encode(prompts, syntax=syntax))
+
+
+def _prompts(row: RenderRow) -> list[str]:
+    """The prompts that the model is told of."""
+    return [row.prompt, row.negative_prompt] if row.guided else [row.prompt]

@@ -16,11 +16,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sdbatch.manifest.prompt_syntax import PLAIN
+from sdbatch.render.weighted_encoder import ChunkModel, WeightedEncoder
+
 CHUNK = 8
 CACHE_BYTES = 128 * 2**20
 
 
-class TextModel(Protocol):
+class TextModel(ChunkModel, Protocol):
     """What a model family gives this room."""
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, list[bool]]:
@@ -37,7 +40,7 @@ class Conditioning:
     """What the denoiser is told of one prompt.
 
     Attributes:
-        embeds: `[length, width]`, on the device.
+        embeds: `[length, width]`, on the device; of weighted prompts `[chunks * length, width]`.
         truncated: The prompt was longer than the model takes.
     """
 
@@ -52,14 +55,32 @@ class TextEncoder:
         self._model = model
         self._cache: OrderedDict[str, Conditioning] = OrderedDict()
         self._cache_bytes = cache_bytes
+        self._weighted = WeightedEncoder(model, CHUNK, cache_bytes)
 
-    def encode(self, prompts: Sequence[str], ahead: Iterable[str] = ()) -> list[Conditioning]:
-        """Conditioning of each prompt, in order.
+    def num_chunks(self, prompts: Sequence[str], syntax: str = PLAIN) -> int:
+        """Texts of the model's fixed length that the longest of these prompts makes.
+
+        Raises:
+            InputError: One of them asks for what cannot be drawn, or is too long.
+        """
+        return 1 if syntax == PLAIN else self._weighted.num_chunks(prompts)
+
+    def encode(
+        self, prompts: Sequence[str], ahead: Iterable[str] = (), syntax: str = PLAIN
+    ) -> list[Conditioning]:
+        """Conditioning of each prompt, in order; all of one shape.
 
         Args:
             prompts: Wanted now.
             ahead: Wanted soon: they fill places of a chunk that would stay empty.
+            syntax: How all of them are read; only plain ones are ever cut.
+
+        Raises:
+            InputError: One of `prompts` asks for what cannot be drawn, or is too long.
         """
+        if syntax != PLAIN:
+            found_weighted = self._weighted.encode(prompts, ahead)
+            return [Conditioning(embeds, truncated=False) for embeds in found_weighted]
         wanted = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._cache]
         found = {prompt: self._cache[prompt] for prompt in prompts if prompt in self._cache}
         if wanted:

@@ -1,10 +1,10 @@
 """Rows that were pulled and have no lane yet.
 
-Rows of one kind run together: one picture size, and one setting where the scheduler is no
-table. So rows of another kind wait here while lanes are full of the first. The room is
-small: when it is full of other kinds, the lanes run dry, and the kind of the oldest waiting
-row comes next. A row's kind may take a while to find out; rows whose kind is known go by
-meanwhile. Neither torch nor models here.
+Rows of one kind run together: one picture size, prompts of equally many chunks, and one
+setting where the scheduler is no table. So rows of another kind wait here while lanes are
+full of the first. The room is small: when it is full of other kinds, the lanes run dry, and
+the kind of the oldest waiting row comes next. A row's kind may take a while to find out; rows
+whose kind is known go by meanwhile. Neither torch nor models here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ PATIENCE = 256
 Size = tuple[int, int]
 Setting = tuple[str, str, int, bool]
 """Scheduler, its configuration, steps, guidance: what rows of a group share."""
-Kind = tuple[Size, Setting | None]
-"""What rows must share to run together; no setting for those whose scheduler is a table."""
+Kind = tuple[Size, Setting | None, int]
+"""What rows must share to run together; no setting for those whose scheduler is a table. The
+number is that of their prompts' chunks: conditioning of another length is another shape."""
 
 
 class KindOf(Protocol):
@@ -40,7 +41,7 @@ def size_of(row: RenderRow) -> Size:
 
 def size_alone(row: RenderRow, wait: bool = True) -> Kind:  # noqa: ARG001  # a `KindOf`
     """The kind of a row whose scheduler is a table."""
-    return (size_of(row), None)
+    return (size_of(row), None, 1)
 
 
 class Waiting:
@@ -61,10 +62,10 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def prompts(self) -> list[str]:
-        """Prompts of the waiting rows, oldest first."""
-        return [prompt for row in self._rows for prompt in (row.prompt, row.negative_prompt)]
+    def prompts(self, syntax: str) -> list[str]:
+        """Prompts of the waiting rows that are read in this way, oldest first."""
+        rows = [row for row in self._rows if row.prompt_syntax == syntax]
+        return [prompt for row in rows for prompt in (row.prompt, row.negative_prompt)]
 
     @property
     def next_kind(self) -> Kind | None:

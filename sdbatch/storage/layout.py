@@ -18,7 +18,12 @@ MAIN = "main"
 KINDS = ("data", "metadata", "errors", "filtered")
 """Folders of dataset files, each holding files of the same name for the same attempt."""
 
-CONTENT_SUFFIXES = {"plan": "parquet", "occurrences": "parquet", "schema": "arrow"}
+CONTENT_SUFFIXES = {
+    "plan": "parquet",
+    "occurrences": "parquet",
+    "bad-rows": "parquet",
+    "schema": "arrow",
+}
 """Objects that are named by their content, so that two plans never share one."""
 
 MAX_SHARDS = 100_000  # five digits everywhere: readers know no other pattern
@@ -65,7 +70,7 @@ def job_key(run: str) -> str:
 
 
 def content_key(run: str, kind: str, sha16: str) -> str:
-    """An object named by its content: `plan` (shards), `occurrences` (repeats) or `schema`."""
+    """An object named by its content, one of `CONTENT_SUFFIXES`."""
     if kind not in CONTENT_SUFFIXES:
         raise InputError(f"object {kind!r}: {', '.join(CONTENT_SUFFIXES)} are known")
     return f"{state_prefix(run)}{kind}-{_hex(sha16, 16)}.{CONTENT_SUFFIXES[kind]}"

@@ -35,6 +35,7 @@ width int32
 height int32
 scheduler string
 scheduler_config string
+prompt_syntax string
 model string
 model_revision string
 dtype string
@@ -62,7 +63,7 @@ ERRORS = [
     *("key", "row_id", "row_index", "image_index", "shard_id", "run_id", "row_hash"),
     *("status", "error_type", "error_message", "traceback", "attempts", "created_at"),
     *("task", "prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale"),
-    *("width", "height", "scheduler", "scheduler_config"),
+    *("width", "height", "scheduler", "scheduler_config", "prompt_syntax"),
 ]
 
 USER = [

@@ -70,7 +70,7 @@ def test_a_good_manifest_has_no_problems(check):
             "scheduler",
             "Eulr",
             "'Eulr': no such scheduler, nearest are EulerDiscreteScheduler, "
-            "DDIMScheduler, EulerAncestralDiscreteScheduler",
+            "EulerAncestralDiscreteScheduler, DDIMScheduler",
         ),
         (
             "scheduler",
@@ -159,10 +159,43 @@ def test_problems_come_by_row_the_first_twenty_and_all_counted(check):
 
 
 def test_a_fault_of_a_column_is_a_problem_of_the_report(check):
-    report = check({"prompt": ["a"], "strength": [0.5]})
+    report = check({"prompt": ["a"], "sha256": [0.5]})
 
     assert report.total == 1
-    assert said(report)[0].startswith(", column 'strength': this version does not draw")
+    assert said(report)[0].startswith(", column 'sha256': the dataset has a column of this name")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("strength", [1.0, 0.5, None]),
+        ("image", ["", "a.png", None]),
+        ("loras", ["[]", '[{"name": "x"}]', " "]),
+        ("clip_skip", [0, 2, None]),
+        ("upscale_factor", ["1.0", "4", ""]),
+        ("ip_adapter_image", [[], ["a.png"], None]),
+    ],
+)
+def test_only_a_row_that_asks_for_what_cannot_be_drawn_is_refused(check, column, values):
+    report = check({"prompt": list("abc"), column: values})
+
+    assert report.total == 1
+    assert said(report)[0].startswith(f", row 1, column '{column}': ")
+    assert "this version does not draw from this column, leave it empty" in said(report)[0]
+
+
+def test_a_spacing_of_steps_and_options_of_a_name_are_checked(check):
+    report = check(
+        {
+            "prompt": list("abc"),
+            "scheduler": ["Euler", "DDIM", "euler_a"],
+            "schedule_type": ["Karras", "polyexponential", None],
+        }
+    )
+
+    assert [problem.row for problem in report.problems] == [1]
+    assert "column 'schedule_type': 'polyexponential': no such schedule" in said(report)[0]
+    assert report.schedulers[("EulerDiscreteScheduler", '{"use_karras_sigmas":true}')] == 1
 
 
 def test_text_that_is_no_utf8_is_named(check):
@@ -192,7 +225,7 @@ def test_equal_rows_without_ids_are_numbered(check):
     assert report.repeat_numbers.tolist() == [1, 2, 1]
 
 
-def test_schedulers_are_counted_as_rows_state_them(check):
+def test_schedulers_are_counted_by_class_whatever_rows_call_them(check):
     clipped = '{"clip_sample": true}'
     report = check(
         {
@@ -202,7 +235,11 @@ def test_schedulers_are_counted_as_rows_state_them(check):
         }
     )
 
-    assert report.schedulers == {("DDIM", clipped): 2, ("", clipped): 1, ("", ""): 1}
+    assert report.schedulers == {
+        ("DDIMScheduler", '{"clip_sample":true}'): 2,
+        ("", clipped): 1,
+        ("", ""): 1,
+    }
     assert check({"prompt": ["a", "b"]}).schedulers == {("", ""): 2}
 
 

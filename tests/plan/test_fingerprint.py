@@ -60,3 +60,10 @@ def test_a_row_hash_tells_requests_and_models_apart():
     assert row_hash(request, "r1") != row_hash(request, "r2")
     assert row_hash(request, "r1") != row_hash({"prompt": "a", "seed": 2}, "r1")
     assert len(row_hash(request, "r1")) == 32
+
+
+def test_a_setting_of_later_versions_counts_only_where_it_changes_something():
+    plain, read = ({"seed": 0, "defaults.prompt_syntax": name} for name in ("plain", "a1111"))
+
+    assert plan_id(plain) == plan_id({"seed": 0})
+    assert plan_id(read) != plan_id({"seed": 0})

@@ -61,3 +61,12 @@ def test_the_order_does_not_depend_on_how_rows_arrive(steps, seed):
     shuffled = random.Random(seed).sample(rows, len(rows))
 
     assert visiting_order(shuffled) == visiting_order(rows)
+
+
+def test_weighted_prompts_that_take_more_chunks_come_first_and_plain_ones_stay_in_order():
+    texts = ["a", "a BREAK b", "x " * 160, "a BREAK b"]
+    rows = [replace(row(i), prompt=text, prompt_syntax="a1111") for i, text in enumerate(texts)]
+    plain = [replace(each, prompt_syntax="plain") for each in rows]
+
+    assert [each.row_index for each in visiting_order(rows)] == [2, 1, 3, 0]
+    assert [each.row_index for each in visiting_order(plain)] == [0, 1, 2, 3]

@@ -128,3 +128,15 @@ def test_an_older_revision_that_can_be_had_is_used_again(resolved, model):
 
     assert after.value("model.revision") == "ab12" * 16
     assert after.notes == ("using model revision ab12ab12ab12 as planned on 21 Nov",)
+
+
+def test_a_plan_from_before_a_setting_is_resumed_and_not_changed_by_it(resolved):
+    before = stored(resolved())
+    del before["defaults.prompt_syntax"]
+
+    after = resume(before, resolved(), "out")
+
+    assert after.plan_id() == resume(stored(resolved()), resolved(), "out").plan_id()
+    assert after.notes == ()
+    with pytest.raises(PlanChangedError, match="prompt_syntax: was plain, now a1111"):
+        resume(before, resolved(("flags", {"defaults.prompt_syntax": "a1111"})), "out")

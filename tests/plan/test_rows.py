@@ -175,3 +175,26 @@ def test_an_undivided_shard_is_its_window(defaults):
 
     assert table.equals(window)
     assert positions.tolist() == [7, 8, 9]
+
+
+def test_a_plain_row_is_called_what_it_was_before_there_was_a_choice(how):
+    (row,) = resolve({"prompt": ["a"], "seed": [1]}, how)
+    (stated,) = resolve({"prompt": ["a"], "seed": [1], "prompt_syntax": ["plain"]}, how)
+
+    assert row.row_hash == stated.row_hash == "ef043492f5e0cc366e7f6615eae1aa21"
+
+
+def test_the_syntax_of_a_prompt_is_part_of_its_request(how):
+    table = {"prompt": ["a"] * 4, "seed": [1] * 4, "prompt_syntax": ["a1111", "plain", None, ""]}
+
+    stated = resolve(table, how)
+    usual = resolve(table, replace(how, defaults=replace(how.defaults, prompt_syntax="a1111")))
+
+    assert [row.prompt_syntax for row in stated] == ["a1111", "plain", "plain", "plain"]
+    assert [row.prompt_syntax for row in usual] == ["a1111", "plain", "a1111", "a1111"]
+    assert stated[0].row_hash == usual[2].row_hash != stated[1].row_hash == usual[1].row_hash
+
+
+def test_an_unknown_syntax_of_an_unchecked_row_is_refused(how):
+    with pytest.raises(ManifestError, match=r"row 0, column 'prompt_syntax': A1111: .*a1111"):
+        resolve({"prompt": ["a"], "prompt_syntax": ["A1111"]}, how)

@@ -88,7 +88,7 @@ def test_rows_with_ids_get_the_seeds_of_their_ids(model):
         ({"prompt": 5}, "rows, row 1, column 'prompt': holds int64, must hold texts"),
         ({"prompt": "a", "width": "64"}, "rows, row 1, column 'width': holds string"),
         ({"prompt": "a \udcff"}, "rows, row 1, column 'prompt'"),
-        ({"prompt": "a", "image": object()}, "rows, row 1, column 'image': this version"),
+        ({"prompt": "a", "image": object()}, r"rows, row 1, column 'image': .*: this version"),
     ],
 )
 def test_a_row_that_is_none_is_named_by_its_position(model, row, reason):
@@ -104,7 +104,7 @@ def test_a_row_that_cannot_be_drawn_is_named_by_its_position(model):
 def test_rows_of_a_table_are_named_by_their_position(model):
     table = pa.table({"prompt": ["a", "b"], "strength": [None, 0.5]})
 
-    with pytest.raises(ManifestError, match="rows, row 1, column 'strength': this version"):
+    with pytest.raises(ManifestError, match=r"rows, row 1, column 'strength': 0.5: this version"):
         list(model.stream(table))
 
 

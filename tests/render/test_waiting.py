@@ -5,7 +5,7 @@ from __future__ import annotations
 from sdbatch.render.waiting import PATIENCE, Waiting, size_of
 from tests.render.drawing import make_row
 
-SMALL, LARGE = ((32, 32), None), ((64, 64), None)
+SMALL, LARGE = ((32, 32), None, 1), ((64, 64), None, 1)
 
 
 def small(index):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdbatch.render.prompt_chunks import Frame
 from sdbatch.render.speed import Passes
 
 
@@ -44,6 +45,23 @@ class SdTextModel:
         )
         tokens = torch.stack([padded.input_ids, padded.attention_mask], 1)
         return tokens, [len(ids) > length for ids in whole]
+
+    @property
+    def frame(self) -> Frame:
+        """What stands around the tokens of a chunk."""
+        tokenizer = self.tokenizer
+        marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        (comma,) = self.words([","])
+        return Frame(*marks, comma[0] if len(comma) == 1 else -1, self.embeds_shape[0])
+
+    def words(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text, without marks, however many there are."""
+        if not texts:
+            return []
+        found = self.tokenizer(
+            list(texts), add_special_tokens=False, truncation=False, verbose=False
+        )
+        return [list(ids) for ids in found.input_ids]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings `[n, length, width]` of tokens `[n, 2, length]`."""
@@ -92,7 +110,7 @@ class SdUnet:
 
     def call(self, unet: Any, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
         """As `predict`, with a view of the UNet in its place."""
-        with self.passes.around(tuple(latents.shape)):
+        with self.passes.around((*latents.shape, embeds.shape[1])):
             output: Tensor = unet(
                 latents.to(self.dtype),
                 timesteps,

@@ -1,0 +1,83 @@
+"""Keyword arguments of the doors in `api.py`; each is a flag of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `render` and `plan`; each is a flag of the command line.
+
+    What is left out is decided by the job file, the model, or the default, in that order.
+    """
+
+    prompt: Sequence[str]
+    model: str
+    job: str
+    num_inference_steps: int
+    guidance_scale: float
+    size: str
+    scheduler: str
+    negative_prompt: str
+    prompt_syntax: Literal["plain", "a1111"]
+    picture_metadata: Literal["infotext", "minimal", "none"]
+    num_images_per_prompt: int
+    seed: int
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    engine: Literal["auto", "ray", "inline"]
+    workers: int | str
+    address: str
+    shard_size: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
+    compile: bool
+    strict_pixels: bool
+    canary: bool
+    limit: int
+    settings: Sequence[str] | Mapping[str, Any]
+    check: bool
+    bad_rows: Literal["refuse", "fail"]
+    speed: str
+    images_per_s: float
+    price_per_hour: float
+    max_images: int
+    max_gpu_hours: float
+    max_cost: float
+    keep_source_columns: bool
+    passthrough_prefix: str
+
+
+class RenderOptions(Options, total=False):
+    """Keyword arguments of `render` alone."""
+
+    wait_for_workers: str
+    speculate: bool
+    single_driver: bool
+    allow_failed: int | str
+    stop_after_failed: int | str
+    stop_after: str
+    drain: str
+    gc: bool
+    dashboard: bool
+
+
+class ReworkOptions(TypedDict, total=False):
+    """Keyword arguments of `retry` and `repair`: how they run, for what they draw is planned.
+
+    `model` names the place of the planned weights, if they no longer lie where the plan
+    found them; of a job file only keys count that are not of the plan.
+    """
+
+    model: str
+    job: str
+    engine: Literal["auto", "ray", "inline"]
+    workers: int | str
+    address: str
+    settings: Sequence[str] | Mapping[str, Any]
+    wait_for_workers: str
+    speculate: bool
+    allow_failed: int | str
+    stop_after: str
+    drain: str
+    gc: bool
+    dashboard: bool

@@ -1,0 +1,185 @@
+"""The check of every row, for a run and for `sdbatch manifest check`.
+
+A row that cannot be drawn ends everything before it begins, or, where that is asked for,
+becomes failed rows of the dataset: `manifest/bad_rows.py` says what is kept of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from sdbatch.dataset.schema import RESERVED_COLUMNS
+from sdbatch.engine.long_prompts import long_prompts_note
+from sdbatch.errors import InputError, ManifestError, ManifestRowsError
+from sdbatch.job import Asked
+from sdbatch.manifest.bad_rows import BadRows, bad_rows_of
+from sdbatch.manifest.checks import CheckReport, check_rows
+from sdbatch.manifest.fault_log import FaultLog
+from sdbatch.manifest.faults import Limits
+from sdbatch.manifest.opening import reading
+from sdbatch.manifest.prompt_syntax import PLAIN
+from sdbatch.manifest.reader import Manifest, Storage
+from sdbatch.plan.facts import DRAWABLE, OPTIONS, UNFIT
+from sdbatch.plan.settings import Resolved, row_defaults
+from sdbatch.records import ModelFacts
+from sdbatch.render.model_facts import find_model
+
+REFUSE, FAIL = "refuse", "fail"
+BAD_ROWS = (REFUSE, FAIL)
+"""What becomes of rows that cannot be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestCheck:
+    """What `sdbatch manifest check` found.
+
+    Attributes:
+        problems: The first of them, in row order.
+        total: How many there are.
+        notes: What is allowed and may still be a slip.
+    """
+
+    manifest: str
+    model: str
+    rows: int
+    images: int
+    total: int
+    problems: tuple[ManifestError, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as `--json` prints them."""
+        problems = [
+            {"row": one.row, "column": one.column, "value": one.value, "message": one.reason}
+            for one in self.problems
+        ]
+        return {
+            "manifest": self.manifest,
+            "model": self.model,
+            "rows": self.rows,
+            "images": self.images,
+            "total": self.total,
+            "problems": problems,
+            "notes": list(self.notes),
+        }
+
+
+def limits_of(
+    model: ModelFacts,
+    num_images_per_prompt: int = 1,
+    scheduler: str = "",
+    prompt_syntax: str = PLAIN,
+) -> Limits:
+    """What rows for this model are held to, with defaults for rows that do not say."""
+    return Limits(
+        model=model.name,
+        size_multiple_px=model.size_multiple_px,
+        num_train_timesteps=model.num_train_timesteps,
+        schedulers=DRAWABLE,
+        unfit=UNFIT,
+        scheduler=scheduler or model.defaults.scheduler,
+        options=OPTIONS,
+        reserved=RESERVED_COLUMNS,
+        num_images_per_prompt=num_images_per_prompt,
+        prompt_syntax=prompt_syntax,
+    )
+
+
+def check_manifest(
+    url: str,
+    *,
+    model: str = "shapes",
+    report: str | Path | None = None,
+    storage: Storage = None,
+) -> ManifestCheck:
+    """Check every row of a manifest against a model's limits; needs neither torch nor Ray.
+
+    Args:
+        url: Path or URL of the manifest.
+        model: Name, folder or hub id of the model that shall draw it.
+        report: A Parquet file for all problems: file, row, column, value, message.
+        storage: fsspec options of the manifest's file system.
+
+    Raises:
+        InputError: Manifest or model cannot be read at all; bad rows are reported, not raised.
+        StorageError: The store cannot be reached, or a disk is full.
+    """
+    facts = find_model(model)
+    with reading(url, storage) as manifest:
+        with ExitStack() as keep:
+            log = None
+            if report is not None:
+                log = keep.enter_context(FaultLog(report, manifest.ref, manifest.origin))
+            found = check_rows(manifest, limits=limits_of(facts), storage=storage, log=log)
+        notes = found.notes
+        if not any(problem.row < 0 for problem in found.problems):
+            notes += tuple(long_prompts_note(facts, manifest, storage))
+    return ManifestCheck(
+        *(url, model, found.num_rows, found.num_images, found.total, found.problems, notes)
+    )
+
+
+def demand_bad_rows(bad_rows: str, check: bool) -> None:
+    """Refuse what `--bad-rows` cannot mean.
+
+    Raises:
+        InputError: It is no choice, or nothing is checked.
+    """
+    if bad_rows not in BAD_ROWS:
+        raise InputError(f"--bad-rows: {bad_rows!r}: use {' or '.join(BAD_ROWS)}")
+    if bad_rows == FAIL and not check:
+        raise InputError("--bad-rows fail: which rows are bad is found by the check: "
+                         "leave out --no-check")  # fmt: skip
+
+
+def check_for_run(
+    asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved, bad_rows: str
+) -> tuple[CheckReport, BadRows | None]:
+    """Check every row of a run.
+
+    Returns:
+        The report, and the rows that shall fail; None when there are none.
+
+    Raises:
+        ManifestError: One row cannot be drawn, or a column cannot be read.
+        ManifestRowsError: Several cannot.
+    """
+    usual = row_defaults(resolved)
+    options: Mapping[str, Any] = {
+        "limits": limits_of(
+            model, usual.num_images_per_prompt, usual.scheduler, usual.prompt_syntax
+        ),
+        "storage": asked.value("storage"),
+        "limit": asked.value("limit"),
+    }
+    if bad_rows == FAIL:
+        with TemporaryDirectory(prefix="sdbatch-check-") as folder:
+            path = Path(folder) / "problems.parquet"
+            with FaultLog(path, manifest.ref, manifest.origin) as log:
+                report = check_rows(manifest, **options, log=log)
+            problems = pq.read_table(path, use_threads=False)
+        return report, bad_rows_of(problems) if report.total else None
+    report = check_rows(manifest, **options)
+    if report.total == 1:
+        raise report.problems[0]
+    if report.total:
+        raise ManifestRowsError(report.problems, report.total)
+    return report, None
+
+
+def failing_note(bad: BadRows | None, report: CheckReport) -> list[str]:
+    """One line for `plan` when rows will fail, with the first reason."""
+    if bad is None:
+        return []
+    rows = "1 row" if bad.num_rows == 1 else f"{bad.num_rows:,} rows"
+    return [
+        f"{rows} of {report.num_rows:,} cannot be drawn and will fail (--bad-rows fail); "
+        f"the first: {report.problems[0]}"
+    ]

@@ -1,0 +1,69 @@
+"""DiffusionDB's metadata: Parquet with numbers for samplers, and letters for names at times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdbatch.errors import ManifestError
+from sdbatch.manifest.importers.row import Row, as_text, keep, put, put_seed, whole
+from sdbatch.manifest.scheduler_names import DIFFUSIONDB
+
+PREFIX = "diffusiondb_"
+NAMES = {
+    "image_name": "id",
+    "prompt": "prompt",
+    "p": "prompt",
+    "step": "num_inference_steps",
+    "st": "num_inference_steps",
+    "cfg": "guidance_scale",
+    "c": "guidance_scale",
+    "width": "width",
+    "height": "height",
+}
+OTHER = "others"
+BATCH_ROWS = 8192
+
+
+def diffusiondb_rows(path: str) -> Iterator[Row]:
+    """Rows of a metadata file, streamed.
+
+    Raises:
+        ManifestError: It is no Parquet, or has no column of prompts.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            if not {"prompt", "p"} & set(file.schema_arrow.names):
+                raise ManifestError(path, -1, "", "", "no column 'prompt' or 'p'")
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                for values in batch.to_pylist():
+                    yield _row(values)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = f"cannot be read as Parquet: {' '.join(str(error).split())[:160]}"
+        raise ManifestError(path, -1, "", "", reason) from error
+
+
+def _row(values: dict[str, object]) -> Row:
+    row: Row = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name in ("sampler", "sa"):
+            row["scheduler"] = sampler_name(value)
+        elif name in ("seed", "se"):
+            put_seed(row, value, name, PREFIX)
+        elif name in NAMES:
+            put(row, NAMES[name], value, name, PREFIX)
+        else:
+            keep(row, name, value, PREFIX)
+    return row
+
+
+def sampler_name(value: object) -> str:
+    """The sampler behind DiffusionDB's number; 9 and what is unknown is `others`."""
+    number = whole(value)
+    if number is None:
+        return as_text(value)
+    return DIFFUSIONDB[number - 1] if 1 <= number <= len(DIFFUSIONDB) else OTHER

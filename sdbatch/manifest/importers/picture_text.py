@@ -1,0 +1,92 @@
+"""Texts that programs leave in pictures: PNG text chunks, EXIF comments; no pixel is decoded."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdbatch.errors import InputPictureError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+MAX_TEXT = 4 << 20
+_EXIF, _COMMENT = 0x8769, 0x9286
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(NotImplementedError, OverflowError, RecursionError, EOFError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on files that are broken in one way or another."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTexts:
+    """What a picture says of itself.
+
+    Attributes:
+        width_px: From its header.
+        height_px: Likewise.
+        infotext: A1111's; empty when there is none.
+        comfyui: ComfyUI's API prompt in JSON; empty when there is none.
+    """
+
+    width_px: int
+    height_px: int
+    infotext: str = ""
+    comfyui: str = ""
+
+
+def read_texts(path: Path) -> PictureTexts:
+    """Texts of a PNG, JPEG or WebP file.
+
+    Raises:
+        InputPictureError: It cannot be read, is no picture, or its texts are too long.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+                info, size = dict(image.info), image.size
+                # EXIF of a PNG may lie behind its pixels, which would be decoded on the way.
+            comment = "" if image.format == "PNG" else _comment(image)
+    except _BROKEN as error:
+        reason = f"cannot be read as a picture ({' '.join(str(error).split())[:120]})"
+        raise InputPictureError(str(path), reason) from error
+    infotext, graph = _text(info.get("parameters")) or comment, _text(info.get("prompt"))
+    if max(len(infotext), len(graph)) > MAX_TEXT:
+        raise InputPictureError(str(path), f"its texts are longer than {MAX_TEXT >> 20} MiB")
+    return PictureTexts(*size, infotext, graph if graph.lstrip().startswith("{") else "")
+
+
+def _text(value: Any) -> str:
+    """A text chunk; one that was written as UTF-8 under a Latin-1 name is read as UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if not isinstance(value, str):
+        return ""
+    text = str(value)
+    try:
+        return text if text.isascii() or hasattr(value, "lang") else text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
+
+
+def _comment(image: Image.Image) -> str:
+    value = image.getexif().get_ifd(_EXIF).get(_COMMENT)
+    if isinstance(value, str):
+        value = value.encode("latin-1", "replace")
+    if not isinstance(value, bytes) or len(value) <= 8:
+        return ""
+    code, data = value[:8].rstrip(b"\0 "), value[8:]
+    if code == b"UNICODE":
+        # The order of the bytes is that of whoever wrote them: blanks and ASCII tell it.
+        little = data[1::2].count(0) > data[::2].count(0)
+        return data.decode("utf-16-le" if little else "utf-16-be", "replace").rstrip("\0")
+    if code in (b"ASCII", b""):
+        return data.decode("utf-8", "backslashreplace").rstrip("\0")
+    return value.decode("utf-8", "backslashreplace").rstrip("\0")

@@ -1,0 +1,93 @@
+"""Parquet files that a command writes: whole under their name, or not there at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdbatch.errors import InputError, StorageError
+
+ROW_GROUP_ROWS = 65536
+
+
+class OutputFile:
+    """A Parquet file under construction, in row groups of `ROW_GROUP_ROWS`.
+
+    Until the context is left without an error the rows are in `<name>.partial`.
+
+    Args:
+        path: Its name; the folder must be there.
+        schema: Of all rows.
+        overwrite: Whether a file of this name may be replaced.
+
+    Raises:
+        InputError: The file is there already, its folder is not, or the path is a URL.
+    """
+
+    def __init__(self, path: str | Path, schema: pa.Schema, *, overwrite: bool = False) -> None:
+        self.path, self.schema, self.num_rows = Path(path), schema, 0
+        if "://" in str(path):
+            raise InputError(f"{path}: name a file of this machine")
+        if self.path.is_dir() or not self.path.absolute().parent.is_dir():
+            raise InputError(f"{path}: name a file in a folder that is there")
+        if self.path.exists() and not overwrite:
+            raise InputError(f"{path}: is there already, name another file or give --overwrite")
+        self._partial = self.path.with_name(f"{self.path.name}.partial")
+        self._waiting: list[pa.Table] = []
+        self._held = 0
+
+    def __enter__(self) -> OutputFile:
+        with _said(self.path):
+            self._writer = pq.ParquetWriter(self._partial, self.schema, compression="zstd")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            with _said(self.path):
+                if kind is None:
+                    self._write(self._held)
+                self._writer.close()
+                if kind is None:
+                    os.replace(self._partial, self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows.
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        self._waiting.append(table)
+        self._held += table.num_rows
+        self.num_rows += table.num_rows
+        if self._held >= ROW_GROUP_ROWS:
+            with _said(self.path):
+                self._write(self._held - self._held % ROW_GROUP_ROWS)
+
+    def _write(self, rows: int) -> None:
+        if not rows:
+            return
+        whole = pa.concat_tables(self._waiting)
+        self._writer.write_table(whole.slice(0, rows), ROW_GROUP_ROWS)
+        self._held -= rows
+        self._waiting = [whole.slice(rows)] if self._held else []
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error}") from error
