@@ -16,7 +16,7 @@ from sdbatch.cli import bench as bench_command
 from sdbatch.cli import plan as plan_command
 from sdbatch.cli import render as render_command
 from sdbatch.errors import JobError, ManifestRowsError, ModelError
-from sdbatch.records import RenderedImage
+from sdbatch.results import RenderedImage
 
 DISPLAY = {"as_json", "progress", "log_format", "yes"}
 INLINE = {"engine": "inline", "model": "fake", "size": "64x64"}

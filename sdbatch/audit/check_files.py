@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from sdbatch.audit.report import Problem, Report
 from sdbatch.errors import ObjectNotFoundError
-from sdbatch.records import DataFile
+from sdbatch.results import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import CommitRecord
 from sdbatch.storage.store import Store

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from sdbatch.audit.advice import advice_for
 from sdbatch.audit.plain_text import plain, shortened
 from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError
-from sdbatch.records import DataFile
+from sdbatch.results import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import Store

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from sdbatch.audit.clock import parsed_time
-from sdbatch.records import Redo, ShardResult
+from sdbatch.records import Redo
+from sdbatch.results import ShardResult
 from sdbatch.storage.record import CommitRecord
 from sdbatch.storage.rework import Rework
 

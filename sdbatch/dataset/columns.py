@@ -13,15 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sdbatch.dataset.images import EncodedImage
-from sdbatch.records import (
-    RenderedImage,
-    RenderEnv,
-    RenderRow,
-    RowFailure,
-    RowStatus,
-    RunSpec,
-    image_key,
-)
+from sdbatch.records import RenderEnv, RenderRow, RowStatus, RunSpec, image_key
+from sdbatch.results import RenderedImage, RowFailure
 
 TRACEBACK_CHARS = 16_000
 """Longest traceback kept; its end says most."""

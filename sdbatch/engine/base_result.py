@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from sdbatch.errors import DamagedError, ObjectNotFoundError
-from sdbatch.records import DataFile, ShardResult
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import Store

@@ -23,7 +23,8 @@ from sdbatch.engine.bench_report import (
     rates,
 )
 from sdbatch.errors import RenderError
-from sdbatch.records import RenderRow, RowFailure
+from sdbatch.records import RenderRow
+from sdbatch.results import RowFailure
 
 if TYPE_CHECKING:
     from sdbatch.render.bench_model import BenchModel

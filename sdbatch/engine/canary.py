@@ -18,7 +18,7 @@ import numpy as np
 
 from sdbatch.engine.events import PictureFact
 from sdbatch.errors import BlackImageError, NonFiniteError
-from sdbatch.records import RenderedImage, RowFailure
+from sdbatch.results import RenderedImage, RowFailure
 
 WATCHED = 64
 """Pictures of a run that are looked at; more than half of them end it."""

@@ -18,8 +18,9 @@ from sdbatch.dataset.parquet import ShardFile, write_shard
 from sdbatch.engine.events import ShardDone
 from sdbatch.engine.open_shard import OpenShard
 from sdbatch.errors import StorageError
-from sdbatch.records import DataFile, RunSpec, ShardResult
+from sdbatch.records import RunSpec
 from sdbatch.render.protocol import Renderer
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.layout import data_key
 from sdbatch.storage.store import Store

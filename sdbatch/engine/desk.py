@@ -36,8 +36,9 @@ from sdbatch.engine.open_shard import OpenShard, ShardOpener
 from sdbatch.engine.patience import Patience, patient
 from sdbatch.engine.picture_times import PictureTimes
 from sdbatch.errors import StorageError
-from sdbatch.records import RenderedImage, RenderRow, RowFailure, RunSpec
+from sdbatch.records import RenderRow, RunSpec
 from sdbatch.render.protocol import Renderer
+from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import Store
 

@@ -8,7 +8,7 @@ from sdbatch.engine.events import ShardDone, ShardFailed
 from sdbatch.engine.log_file import LogFile
 from sdbatch.engine.open_shard import OpenShard
 from sdbatch.errors import RenderError, SdbatchError
-from sdbatch.records import RenderedImage, RowFailure
+from sdbatch.results import RenderedImage, RowFailure
 
 
 def failed_event(worker: str, shard_id: int, error: Exception, unfit: bool) -> ShardFailed:

@@ -35,16 +35,8 @@ from sdbatch.manifest.reader import read_rows
 from sdbatch.manifest.texts import demand_texts
 from sdbatch.plan.grouping import visiting_order
 from sdbatch.plan.rows import Resolving, resolve_or_fail, rows_of_shard
-from sdbatch.records import (
-    ImageId,
-    ImageSpec,
-    RenderedImage,
-    RenderEnv,
-    RenderRow,
-    RowFailure,
-    RunSpec,
-    Shard,
-)
+from sdbatch.records import ImageId, ImageSpec, RenderEnv, RenderRow, RunSpec, Shard
+from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from sdbatch.records import RenderedImage, RowFailure
+from sdbatch.results import RenderedImage, RowFailure
 
 SAMPLES = 200
 SHARE = 0.95

@@ -17,7 +17,7 @@ from sdbatch.dataset.columns import installed_version
 from sdbatch.dataset.sheet import contact_sheet, read_first_pictures
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.plan.fingerprint import NOT_IN_PLAN
-from sdbatch.records import DataFile
+from sdbatch.results import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.store import Store

@@ -22,8 +22,9 @@ from sdbatch.engine.planned_model import load_planned, read_job
 from sdbatch.engine.replay_report import FactChange, Replayed, ReplayReport
 from sdbatch.engine.stored_rows import Key, StoredPicture, find_pictures
 from sdbatch.plan.rows import hash_of
-from sdbatch.records import ImageId, RenderedImage, RowFailure, RowStatus
+from sdbatch.records import ImageId, RowStatus
 from sdbatch.render.protocol import Renderer
+from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage import layout
 from sdbatch.storage.store import Store
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from sdbatch.engine.take_over import DAMAGED, FAILED, FILTERED
 from sdbatch.errors import DamagedError, InputError
 from sdbatch.manifest.schema import MAX_SEED
-from sdbatch.records import DataFile, Redo, ShardResult
+from sdbatch.records import Redo
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import Store
 

@@ -13,7 +13,7 @@ from sdbatch.engine.base_result import base_result
 from sdbatch.engine.rework_choice import count_redone
 from sdbatch.engine.summary import Summary
 from sdbatch.errors import DamagedError, ObjectNotFoundError
-from sdbatch.records import DataFile, ShardResult
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.rework import Rework

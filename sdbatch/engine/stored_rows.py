@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.errors import DamagedError, InputError
 from sdbatch.manifest.prompt_syntax import PLAIN
-from sdbatch.records import DataFile, ImageId, RenderRow, RowStatus, image_key
+from sdbatch.records import ImageId, RenderRow, RowStatus, image_key
+from sdbatch.results import DataFile
 from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.store import Store
 

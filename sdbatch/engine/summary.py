@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdbatch.records import ShardResult
+from sdbatch.results import ShardResult
 
 PHASES = ("load", "solvers", "text_encode", "denoise", "decode", "image_encode", "write")
 FULL, UNFINISHED, ROWS_FAILED = 0, 75, 4

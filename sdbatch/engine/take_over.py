@@ -21,7 +21,8 @@ from sdbatch.dataset.standing import Row, is_sound, standing_rows, unharmed_rows
 from sdbatch.errors import DamagedError, ObjectNotFoundError
 from sdbatch.plan.rows import hash_of
 from sdbatch.plan.seeds import reseeded
-from sdbatch.records import DataFile, ImageId, Redo, RenderRow, ShardResult
+from sdbatch.records import ImageId, Redo, RenderRow
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.store import Store
 
 FAILED, FILTERED, DAMAGED = "failed", "filtered", "damaged"

@@ -29,7 +29,8 @@ from sdbatch.manifest.schema import (
 from sdbatch.manifest.shape import sizes_of
 from sdbatch.plan.fingerprint import row_hash
 from sdbatch.plan.seeds import BY_CONTENT, BY_ID, BY_POSITION, derived_seed, seed_of
-from sdbatch.records import RenderRow, RowDefaults, RowFailure, Shard, size_name
+from sdbatch.records import RenderRow, RowDefaults, Shard, size_name
+from sdbatch.results import RowFailure
 
 
 @dataclass(frozen=True, slots=True)

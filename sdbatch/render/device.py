@@ -16,8 +16,9 @@ import diffusers
 import torch
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderEnv, RenderRow, RowFailure
+from sdbatch.records import RenderEnv, RenderRow
 from sdbatch.render.processor import processor_name
+from sdbatch.results import RowFailure
 
 PASS_ERRORS = (
     RuntimeError,

@@ -18,17 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.errors import ModelError
-from sdbatch.records import (
-    RenderedImage,
-    RenderEnv,
-    RenderRow,
-    RenderSpec,
-    RowFailure,
-    size_name,
-)
+from sdbatch.records import RenderEnv, RenderRow, RenderSpec, size_name
 from sdbatch.render.flawed import flawed
 from sdbatch.render.processor import processor_name
 from sdbatch.render.protocol import Counters
+from sdbatch.results import RenderedImage, RowFailure
 
 FAKE_PREFIX = "fake:"
 IDLE_S = 0.002

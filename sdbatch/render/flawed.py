@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.errors import BlackImageError, NonFiniteError
-from sdbatch.records import RenderRow, RowFailure
+from sdbatch.records import RenderRow
+from sdbatch.results import RowFailure
 
 
 def flawed(row: RenderRow, pixels: NDArray[np.uint8] | None) -> RowFailure:

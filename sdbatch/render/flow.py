@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.errors import DeviceMemoryError, RenderError
-from sdbatch.records import RenderedImage, RenderRow, RowFailure
+from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import Denoised, DrawnRow
 from sdbatch.render.device import (
     PASS_ERRORS,
@@ -31,6 +31,7 @@ from sdbatch.render.device import (
 from sdbatch.render.flawed import flawed
 from sdbatch.render.image_decoder import DecodedChunk
 from sdbatch.render.waiting import Kind, Waiting, size_of
+from sdbatch.results import RenderedImage, RowFailure
 
 if TYPE_CHECKING:
     from sdbatch.render.renderer import LaneRenderer

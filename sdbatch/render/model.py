@@ -21,8 +21,9 @@ from sdbatch.manifest.freeze import as_table, demand_one_split, is_table
 from sdbatch.manifest.later import LATER, asks, later_reason
 from sdbatch.manifest.schema import CANONICAL, read_columns
 from sdbatch.plan.rows import Resolving, resolve_rows
-from sdbatch.records import ModelFacts, RenderedImage, RenderEnv, RenderRow, RowFailure
+from sdbatch.records import ModelFacts, RenderEnv, RenderRow
 from sdbatch.render.protocol import Renderer
+from sdbatch.results import RenderedImage, RowFailure
 
 NAME = "rows"
 

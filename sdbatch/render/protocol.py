@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sdbatch.records import RenderedImage, RenderEnv, RenderRow, RowFailure
+from sdbatch.records import RenderEnv, RenderRow
+from sdbatch.results import RenderedImage, RowFailure
 
 PHASES = ("load", "solvers", "text_encode", "denoise", "decode")
 

@@ -11,14 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sdbatch.errors import DeviceMemoryError, InputError, ModelError, RenderError
-from sdbatch.records import (
-    ANY_SIZE,
-    RenderedImage,
-    RenderEnv,
-    RenderRow,
-    RowFailure,
-    size_name,
-)
+from sdbatch.records import ANY_SIZE, RenderEnv, RenderRow, size_name
 from sdbatch.render.deep_cache import lanes_of
 from sdbatch.render.denoiser import LaneRow, Lanes, NoiseModel
 from sdbatch.render.device import PASS_ERRORS, failure_of, is_out_of_memory, use_threads
@@ -30,6 +23,7 @@ from sdbatch.render.schedulers import SchedulerSetting
 from sdbatch.render.solvers import Solvers, Untabled
 from sdbatch.render.text_encoder import TextEncoder, TextModel
 from sdbatch.render.waiting import Kind, Size, size_of
+from sdbatch.results import RenderedImage, RowFailure
 
 
 class LaneRenderer:

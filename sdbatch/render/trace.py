@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdbatch.errors import InputError, NonFiniteError, RenderError
-from sdbatch.records import RenderRow, RowFailure
+from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import LaneRow, NoiseModel
 from sdbatch.render.flow import Room
 from sdbatch.render.grouped import GroupedRow
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.results import RowFailure
 
 Pixels = NDArray[np.uint8]
 

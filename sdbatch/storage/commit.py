@@ -17,7 +17,8 @@ from itertools import islice
 from typing import Any
 
 from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError, StorageError
-from sdbatch.records import Redo, ShardResult
+from sdbatch.records import Redo
+from sdbatch.results import ShardResult
 from sdbatch.storage import layout
 from sdbatch.storage.record import (
     PROTOCOL,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdbatch.errors import DamagedError, InputError
-from sdbatch.records import DataFile, ShardResult
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.store import Store
 
 PROTOCOL = 1

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from sdbatch import api
 from sdbatch.engine import worker as worker_module
-from sdbatch.records import RenderedImage, RenderRow, RowFailure
+from sdbatch.records import RenderRow
 from sdbatch.render.fake import FakeRenderer
+from sdbatch.results import RenderedImage, RowFailure
 
 SIDE = 1024
 PICTURES = 6

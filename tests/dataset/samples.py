@@ -12,7 +12,8 @@ from sdbatch.dataset.images import encode
 from sdbatch.dataset.parquet import ShardFiles, write_shard
 from sdbatch.dataset.schema import dataset_schema
 from sdbatch.dataset.spool import Spool
-from sdbatch.records import ImageId, ImageSpec, RenderedImage, RenderEnv, RenderRow, RowFailure
+from sdbatch.records import ImageId, ImageSpec, RenderEnv, RenderRow
+from sdbatch.results import RenderedImage, RowFailure
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sdbatch import api
-from sdbatch.records import RowFailure
 from sdbatch.render.fake import FakeRenderer
+from sdbatch.results import RowFailure
 from tests.engine.runs import INLINE
 
 ENGINE = {"engine": "inline"}

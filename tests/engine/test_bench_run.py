@@ -7,8 +7,8 @@ import pytest
 from sdbatch import api
 from sdbatch.engine.bench_report import Arithmetic, Spent, plain_rates, rates
 from sdbatch.errors import RenderError
-from sdbatch.records import RowFailure
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.results import RowFailure
 
 pytestmark = pytest.mark.render
 QUICK = {"rows": 4, "num_inference_steps": 3, "size": "32x32", "batch_size": 4, "rounds": 2}

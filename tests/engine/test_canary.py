@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sdbatch import api
 from sdbatch.engine.canary import AT_ONCE, WATCHED, Canary, Lookout, fact_of
 from sdbatch.engine.events import PictureFact
-from sdbatch.records import RenderedImage, RenderRow, RowFailure
+from sdbatch.records import RenderRow
+from sdbatch.results import RenderedImage, RowFailure
 
 INLINE = {"engine": "inline", "size": "64x64"}
 

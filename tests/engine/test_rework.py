@@ -301,7 +301,7 @@ def test_rows_with_several_pictures_keep_those_that_were_drawn(manifest, tmp_pat
     out, real = tmp_path / "out", FakeRenderer._draw
 
     def draw(self, row, lanes):
-        from sdbatch.records import RowFailure
+        from sdbatch.results import RowFailure
 
         if row.image_id == (2, 1):
             return RowFailure(row, "OneError", "spoilt")

@@ -3,7 +3,7 @@
 import pytest
 
 from sdbatch.engine.summary import Totals, exit_code_of, tolerance
-from sdbatch.records import DataFile, ShardResult
+from sdbatch.results import DataFile, ShardResult
 
 FILE = DataFile("data/x", 10, 100, "ab")
 

@@ -20,9 +20,10 @@ from sdbatch.errors import (
     ModelError,
     StoreNotSharedError,
 )
-from sdbatch.records import RenderSpec, RowFailure
+from sdbatch.records import RenderSpec
 from sdbatch.render.fake import FakeRenderer
 from sdbatch.render.model_facts import find_model
+from sdbatch.results import RowFailure
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import open_store

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from sdbatch.records import RenderedImage, RenderRow, RowFailure
+from sdbatch.records import RenderRow
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.results import RenderedImage, RowFailure
 
 
 def make_row(index: int = 0, **changes: object) -> RenderRow:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sdbatch import errors
-from sdbatch.records import RenderedImage
 from sdbatch.render.flawed import flawed
+from sdbatch.results import RenderedImage
 from tests.render.drawing import make_row
 
 BLACK = np.zeros((8, 8, 3), np.uint8)

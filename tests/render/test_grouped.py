@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sdbatch.errors import DeviceMemoryError
-from sdbatch.records import RenderedImage, RowFailure
 from sdbatch.render.grouped import Group, GroupedRow
+from sdbatch.results import RenderedImage, RowFailure
 from tests.render.drawing import latents_of, make_row, pictures, relative_error
 from tests.render.spoiling import Culprit, Forgetful
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sdbatch.errors import DeviceMemoryError, RenderError
-from sdbatch.records import RenderedImage, RowFailure
 from sdbatch.render import flow
+from sdbatch.results import RenderedImage, RowFailure
 from tests.render.drawing import make_row, pictures
 from tests.render.spoiling import Culprit, Forgetful
 

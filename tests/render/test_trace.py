@@ -6,9 +6,9 @@ import torch
 from diffusers import DDIMScheduler
 
 from sdbatch.errors import NonFiniteError, RenderError
-from sdbatch.records import RenderedImage
 from sdbatch.render import trace as trace_module
 from sdbatch.render.trace import trace_row
+from sdbatch.results import RenderedImage
 from tests.render.drawing import make_row, pictures
 
 pytestmark = pytest.mark.render

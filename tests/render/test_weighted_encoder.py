@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from sdbatch.manifest.prompt_syntax import A1111, MAX_CHUNKS
-from sdbatch.records import RenderSpec, RowFailure
+from sdbatch.records import RenderSpec
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.text_encoder import CHUNK, TextEncoder
 from sdbatch.render.weighted_encoder import WeightedEncoder, weighed
+from sdbatch.results import RowFailure
 from tests.render.drawing import latents_of, make_row, pictures, relative_error
 from tests.render.test_prompt_chunks import ROOM, Letters
 

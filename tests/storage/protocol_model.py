@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from sdbatch.audit.gc import collect_orphans, find_files
 from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError, SdbatchError
-from sdbatch.records import DataFile, Redo
+from sdbatch.records import Redo
+from sdbatch.results import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.compactor import compact

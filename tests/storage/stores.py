@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdbatch.errors import CommitUnknownError, ObjectNotFoundError, StorageError
-from sdbatch.records import DataFile, ShardResult
+from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.layout import data_key
 from sdbatch.storage.store import ObjectInfo, Store, open_store
 
