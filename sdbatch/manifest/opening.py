@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
+from sdbatch.credentials import check_url
 from sdbatch.manifest.formats import PARQUET, find_files, freeze_text
 from sdbatch.manifest.freeze import content_identity, write_frozen
 from sdbatch.manifest.hub_dataset import freeze_dataset, is_dataset_id
