@@ -121,7 +121,7 @@ def test_bad_input_gets_one_line_and_exit_2_and_nothing_is_written(args, right, 
 def write_bad_manifests(folder):
     prompts = [f"p{i}" for i in range(10)]
     bad = {
-        "noprompt": {"text": prompts},
+        "noprompt": {"words": prompts},
         "width": {"prompt": prompts, "width": [64] * 3 + [65] + [64] * 6},
         "steps": {"prompt": prompts, "num_inference_steps": [5] * 5 + [-4] + [5] * 4},
         "null": {"prompt": [*prompts[:2], None, *prompts[3:]]},
