@@ -26,10 +26,13 @@ TYPES: dict[str, pa.DataType] = {
 MORE = "source_more"
 """Holds what is left, as a JSON object, when a source has too many names of its own."""
 MAX_COLUMNS = 256
+_DIGITS = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 def whole(text: Any) -> int | None:
     """A whole number of 64 bits, or None when it is none."""
+    if isinstance(text, str) and _DIGITS.fullmatch(text.strip()):
+        text = int(text)  # by way of a float a long seed would lose its last digits
     number = text if isinstance(text, int) and not isinstance(text, bool) else _number(text)
     if number is None or number != int(number) or not -(2**63) <= int(number) < 2**63:
         return None
