@@ -103,7 +103,9 @@ def split_shares(
         ]
         for table in _tables(manifest, storage):
             drawn = keys.take(table.num_rows)
-            which = np.searchsorted(np.array(bounds, np.uint64), drawn, side="right")
+            which = sum(
+                (_reaches(drawn, bound) for bound in bounds), np.zeros(len(drawn), np.int64)
+            )
             for number, file in enumerate(files):
                 file.add(table.filter(pa.array(which == number)))
         return {name: file.num_rows for name, file in zip(names, files, strict=True)}
@@ -119,6 +121,13 @@ def _demand_shares(shares: Mapping[str, float]) -> None:
     if len(shares) < 2 or abs(total - 1) > 1e-6:
         said = " + ".join(f"{name} {share:g}" for name, share in shares.items())
         raise InputError(f"{said or 'no shares'}: two or more shares must be 1 together")
+
+
+def _reaches(drawn: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
+    """1 where a number is no less than the bound; none is where all of them lie below it."""
+    if bound >= 1 << 64:
+        return np.zeros(len(drawn), np.int64)
+    return (drawn >= np.uint64(bound)).astype(np.int64)
 
 
 def _rank(rows: int, seed: int, rank: int) -> int:
