@@ -241,3 +241,27 @@ def test_a_repair_whose_worker_is_killed_gives_back_every_picture(job, again, cl
     assert all(now[name] == before[name] for name in set(before) - set(rotten))
     assert pictures(out) == drawn
     demand_whole(out, 240)
+
+
+def drew(out, shard_id):
+    """Workers that say they opened this shard."""
+    lines = api.open_dataset(out).logs(shard=shard_id)
+    return {line.writer for line in lines if line.body["event"] == "shard_opened"}
+
+
+def test_a_node_that_joins_is_drawn_on_and_the_idle_help_the_slowest(job, cluster):
+    for node in cluster.nodes[1:]:
+        cluster.kill_node(node)
+    out, start = job(800, ms=100, shard_size=200)
+    with start() as driver:
+        wait_for(cluster.actors, "first worker")
+        wait_for((out / "__sdbatch/main/job.json").exists, "plan")
+        alone = len(cluster.actors())
+        cluster.add()
+        cluster.add()
+        wait_for(lambda: len(cluster.actors()) == 3, "workers on the new nodes")
+        assert driver.end(150) == 0, driver.said
+
+    assert alone == 1
+    assert max(len(drew(out, shard_id)) for shard_id in range(4)) >= 2
+    demand_whole(out, 800)
