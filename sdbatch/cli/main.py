@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
+from types import FrameType
+from typing import Any
 
 import click
 
@@ -78,6 +82,7 @@ def sdbatch(ctx: click.Context) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of `EXIT_CODES`."""
     given = sys.argv[1:] if argv is None else argv
+    before = _hear_sigterm()
     try:
         code = sdbatch.main(args=argv, prog_name="sdbatch", standalone_mode=False)
     except SdbatchError as error:
@@ -98,7 +103,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception:  # noqa: BLE001  # a fault of ours: shown whole, but for secrets
         code = 1
         click.echo(redact(traceback.format_exc()), err=True)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hear_sigterm() -> Any:
+    """End by SIGTERM as by Ctrl-C, scratch folders removed; a run sets handlers of its own.
+
+    Returns the handler that stood before; None outside the main thread, where none can be set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: nothing may break the clearing up
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt)
 
 
 def _complain(line: str, code: int, given: Sequence[str]) -> None:

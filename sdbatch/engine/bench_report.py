@@ -65,13 +65,13 @@ class Arithmetic:
 
     Attributes:
         flops_per_pass: Of one UNet pass, all lanes.
-        matmul_flops_per_s: Fastest plain matrix product, measured here in the same format.
-        matmul_side: Rows and columns of its matrices.
+        peak_flops_per_s: Of the fastest product or layer, measured here in the same format.
+        peak_of: What that was.
     """
 
     flops_per_pass: int
-    matmul_flops_per_s: float
-    matmul_side: int
+    peak_flops_per_s: float
+    peak_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ class BenchReport:
             f"({self.memory.weights / GB:.2f} GB of weights; {self.memory.expected / GB:.2f} GB "
             "expected)",
             f"arithmetic: {arithmetic.flops_per_pass / 1e9:,.1f} GFLOP a pass; 100 % is "
-            f"{arithmetic.matmul_flops_per_s / 1e12:,.3f} TFLOP/s, measured here with products of "
-            f"{arithmetic.matmul_side}x{arithmetic.matmul_side} matrices in {env.dtype}",
+            f"{arithmetic.peak_flops_per_s / 1e12:,.3f} TFLOP/s, the fastest measured here: "
+            f"{arithmetic.peak_of} in {env.dtype}",
         ]
         return "\n".join(lines)
 
@@ -158,7 +158,7 @@ def rates(
         lane_steps_per_s=median(one.lane_steps / one.seconds for one in spent),
         occupancy=sum(one.lane_steps for one in spent) / sum(one.lane_slots for one in spent),
         flops_per_s=flops_per_s,
-        utilisation=flops_per_s / arithmetic.matmul_flops_per_s,
+        utilisation=flops_per_s / arithmetic.peak_flops_per_s,
         phase_seconds=phases,
     )
 

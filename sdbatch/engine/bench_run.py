@@ -144,8 +144,8 @@ def _round(ways: Sequence[_Way], name: str, note: Note) -> None:
 def _report(
     plan: BenchPlan, model: BenchModel, load_seconds: float, ours: list[_Way], plain: list[_Way]
 ) -> BenchReport:
-    peak = model.matmul_peak()
-    arithmetic = Arithmetic(model.pass_flops(), peak.flops_per_s, peak.side)
+    peak = model.peak()
+    arithmetic = Arithmetic(model.pass_flops(), peak.flops_per_s, peak.what)
     measured: list[Measured] = [
         rates(way.name, len(way.rows), way.spent, model.lanes, arithmetic) for way in ours
     ]

@@ -14,12 +14,12 @@ from sdbatch.records import ANY_SIZE, RenderSpec
 from sdbatch.render.architecture import Architecture
 from sdbatch.render.device import DTYPES, choose_device, choose_dtype, use_threads
 from sdbatch.render.diffusers_folder import load_folder
-from sdbatch.render.flops import Peak, matmul_peak, pass_flops
+from sdbatch.render.flops import Peak, heaviest_layers, measured_peak, pass_flops
 from sdbatch.render.lane_count import cpu_lanes
 from sdbatch.render.memory_need import MemoryNeed, check_fits, memory_need
 from sdbatch.render.peak_memory import MemoryWatch
 from sdbatch.render.plain_pipeline import PlainPipeline
-from sdbatch.render.random_model import load_random, make_modules
+from sdbatch.render.random_model import Modules, load_random, make_modules
 from sdbatch.render.renderer import LaneRenderer
 
 Size = tuple[int, int]
@@ -85,12 +85,13 @@ class BenchModel:
 
     def pass_flops(self) -> int:
         """Floating-point operations of one pass."""
-        return pass_flops(self._modules, self.lanes, self._cells, self._architecture.embeds_shape)
+        return pass_flops(*self._pass)
 
-    def matmul_peak(self) -> Peak:
+    def peak(self) -> Peak:
         """The most arithmetic this device gave in a short measurement, in the same format."""
         use_threads(self._spec.cpu_threads)
-        return matmul_peak(self._device, self._dtype)
+        with torch.inference_mode():
+            return measured_peak(self._device, self._dtype, heaviest_layers(*self._pass))
 
     def plain_pipeline(self) -> PlainPipeline:
         """The pipeline of diffusers over the same weights."""
@@ -101,6 +102,10 @@ class BenchModel:
         """Wait for the device: what was asked of it is done."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+    @property
+    def _pass(self) -> tuple[Modules, int, tuple[int, int], tuple[int, int]]:
+        return self._modules, self.lanes, self._cells, self._architecture.embeds_shape
 
     @property
     def _cells(self) -> tuple[int, int]:

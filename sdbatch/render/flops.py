@@ -1,39 +1,65 @@
 """Arithmetic: what a pass asks for, and what this device gives.
 
 A pass is counted on the meta device by torch's own counter, so nothing runs. The peak is
-measured with plain matrix products in the same number format, never taken from a
-data sheet: it is what this machine does today.
+measured in the same number format, never taken from a data sheet: it is what this machine
+does today with square matrices or, where those are faster, with a pass' own heaviest
+layers. Layers must be asked too: a library may skip the zeros around a small picture,
+which the counter counts, and many send convolutions and products to unlike libraries.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdbatch.render.pointwise import PointwiseLinear
 from sdbatch.render.random_model import Modules
 
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
-MATMUL_S = 0.5
+PEAK_S = 1.5
+HEAVIEST = 8
+"""Layers of a pass that are timed for the peak: together most of its arithmetic."""
+
+
+class Layer(NamedTuple):
+    """A convolution or linear layer of a pass, without its numbers.
+
+    Attributes:
+        kind: `nn.Conv2d` or `nn.Linear`.
+        sides: What makes one: channels or features in and out, kernel, stride, padding, groups.
+        inputs: Shape of what it is given.
+        flops: Of one call, a multiply-add being two.
+    """
+
+    kind: type[nn.Module]
+    sides: tuple[Any, ...]
+    inputs: tuple[int, ...]
+    flops: int
+
+    def __str__(self) -> str:
+        what = "convolution" if self.kind is nn.Conv2d else "linear layer"
+        return f"a {what} of {self.sides[0]} to {self.sides[1]} on {list(self.inputs)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most arithmetic that matrix products reached here.
+    """The most arithmetic that was reached here.
 
     Attributes:
-        flops_per_s: Of the fastest product.
-        side: Rows and columns of the matrices.
+        flops_per_s: Of the fastest.
+        what: What was fastest.
     """
 
     flops_per_s: float
-    side: int
+    what: str
 
 
 def pass_flops(
@@ -52,6 +78,20 @@ def pass_flops(
     return int(counter.get_total_flops())
 
 
+def heaviest_layers(
+    modules: Modules, num_lanes: int, cells: tuple[int, int], embeds: tuple[int, int]
+) -> list[Layer]:
+    """The layers in which a pass does most of its arithmetic, heaviest first.
+
+    Args:
+        modules: As in `pass_flops`; likewise the rest.
+    """
+    spent: Counter[Layer] = Counter()
+    with torch.inference_mode(), _watched(modules.unet, spent):
+        run_unet(modules, num_lanes, cells, embeds)
+    return [layer for layer, _ in spent.most_common(HEAVIEST)]
+
+
 def run_unet(
     modules: Modules, num_lanes: int, cells: tuple[int, int], embeds: tuple[int, int]
 ) -> None:
@@ -64,34 +104,83 @@ def run_unet(
     unet(latents, times, encoder_hidden_states=texts, return_dict=False)
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = MATMUL_S) -> Peak:
-    """The fastest of the square matrix products that fit into `seconds`, after two to warm up.
+def measured_peak(
+    device: torch.device, dtype: torch.dtype, layers: list[Layer], seconds: float = PEAK_S
+) -> Peak:
+    """The most arithmetic a second of square matrix products and of a pass' layers.
 
-    On a CPU every other product goes the way that a pass' linear layers go, `pointwise.py`.
+    All are run in turn until `seconds` are over, after two turns to warm up, so that what
+    slows a machine for a while slows them all. On a CPU layers are laid out as a pass has
+    them there: channels last, linear layers as convolutions.
+
+    Args:
+        device: Where.
+        dtype: Number format.
+        layers: Of `heaviest_layers`; may be empty.
     """
     side = MATMUL_SIDE.get(device.type, 1024)
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    ways: list[Callable[[], Tensor]] = [lambda: torch.mm(left, right)]
-    if device.type == "cpu":
-        ways.append(partial(_pointwise(right), left[None]))
-    best, spent, runs = float("inf"), 0.0, 0
-    while spent < seconds or runs < 3 * len(ways):
-        taken = _timed(ways[runs % len(ways)], device)
-        spent, runs = spent + taken, runs + 1
-        if runs > 2 * len(ways):
-            best = min(best, taken)
-    return Peak(2 * side**3 / best, side)
+    ways: list[tuple[str, int, Callable[[], Tensor]]] = [
+        (f"products of {side}x{side} matrices", 2 * side**3, lambda: torch.mm(left, right)),
+        *((str(layer), layer.flops, _call(layer, device, dtype)) for layer in layers),
+    ]
+    best = dict.fromkeys(range(len(ways)), float("inf"))
+    ends, turn = time.perf_counter() + seconds, 0
+    while turn < 4 or time.perf_counter() < ends:
+        for number, (_, _, run) in enumerate(ways):
+            taken = _timed(run, device)
+            if turn >= 2:
+                best[number] = min(best[number], taken)
+        turn += 1
+    fastest = max(best, key=lambda number: ways[number][1] / best[number])
+    return Peak(ways[fastest][1] / best[fastest], ways[fastest][0])
 
 
-def _pointwise(weights: Tensor) -> PointwiseLinear:
-    layer = torch.nn.Linear(len(weights), weights.shape[1], bias=False, dtype=weights.dtype)
-    layer.weight.data = weights.t().contiguous()
-    return PointwiseLinear(layer).requires_grad_(False)
+@contextmanager
+def _watched(unet: nn.Module, spent: Counter[Layer]) -> Iterator[None]:
+    """Add up the arithmetic of every convolution and linear layer that is called inside."""
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        met = _layer(layer, tuple(inputs[0].shape), outputs)
+        spent[met] += met.flops
+
+    kinds = (nn.Conv2d, nn.Linear)
+    hooks = [one.register_forward_hook(note) for one in unet.modules() if isinstance(one, kinds)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _timed(product: Callable[[], Tensor], device: torch.device) -> float:
+def _layer(layer: nn.Module, inputs: tuple[int, ...], outputs: Tensor) -> Layer:
+    if isinstance(layer, nn.Conv2d):
+        per_output = layer.weight[0].numel()
+        sides: tuple[Any, ...] = (
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+            layer.padding, layer.dilation, layer.groups,
+        )  # fmt: skip
+        return Layer(nn.Conv2d, sides, inputs, 2 * outputs.numel() * per_output)
+    assert isinstance(layer, nn.Linear)
+    sides = (layer.in_features, layer.out_features)
+    return Layer(nn.Linear, sides, inputs, 2 * outputs.numel() * layer.in_features)
+
+
+def _call(layer: Layer, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A call of such a layer, over numbers of no meaning."""
+    made = layer.kind(*layer.sides, device=device, dtype=dtype).requires_grad_(False)
+    inputs = torch.randn(layer.inputs, device=device).to(dtype)
+    if device.type == "cpu" and isinstance(made, nn.Linear):
+        made = PointwiseLinear(made)
+    if device.type == "cpu" and isinstance(made, nn.Conv2d):
+        made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inputs = inputs.to(memory_format=torch.channels_last)
+    return lambda: made(inputs)
+
+
+def _timed(run: Callable[[], Tensor], device: torch.device) -> float:
     started = time.perf_counter()
-    product()
+    run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started

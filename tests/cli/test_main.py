@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -313,3 +314,37 @@ def test_verify_exits_3_on_damage(good, tmp_path):
 
     assert run("verify", out, "--level", "1").returncode == 0
     assert run("verify", out, "--level", "2").returncode == 3
+
+
+SLOW_PLAN = """
+import pathlib, sys, time
+import sdbatch.api as api
+from sdbatch.cli.main import main
+def prepare(*args, **more):
+    pathlib.Path(sys.argv[1]).touch()
+    time.sleep(60)
+api.prepare = prepare
+main(["plan", sys.argv[2]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_run_begins_ends_with_75_and_leaves_no_scratch(
+    number, manifest, tmp_path
+):
+    begun, scratch = tmp_path / "begun", tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-c", SLOW_PLAN, str(begun), str(manifest(3))]
+    process = subprocess.Popen(
+        command, env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if begun.exists():
+            break
+        time.sleep(0.05)
+    assert list(scratch.iterdir())
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+
+    assert (process.returncode, said.strip()) == (75, "sdbatch: interrupted")
+    assert not list(scratch.iterdir())

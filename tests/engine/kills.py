@@ -85,14 +85,15 @@ def _draws(process):
 
 
 class Driver:
-    """One `sdbatch render`.
+    """One `sdbatch render`, or another command that draws.
 
     Args:
         prologue: Python that runs first; tests shorten patience with it.
+        verb: `render`, `retry` or `repair`.
     """
 
-    def __init__(self, log, *args, prologue="pass"):
-        command = [sys.executable, "-c", START.format(prologue=prologue), "render"]
+    def __init__(self, log, *args, prologue="pass", verb="render"):
+        command = [sys.executable, "-c", START.format(prologue=prologue), verb]
         self.log = Path(log)
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(

@@ -51,7 +51,7 @@ def test_memory_holds_the_weights_and_arithmetic_is_a_share_of_a_measured_peak(f
     assert found.memory.expected > found.memory.weights > 15e6
     assert found.arithmetic.flops_per_pass > 1e8
     assert found.measured[0].utilisation == pytest.approx(
-        found.measured[0].flops_per_s / found.arithmetic.matmul_flops_per_s
+        found.measured[0].flops_per_s / found.arithmetic.peak_flops_per_s
     )
 
 

@@ -1,12 +1,24 @@
 """Real processes are killed, stopped and drained; every row of what comes out is looked at."""
 
+import hashlib
 import os
 import random
 import signal
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.engine.kills import ROOT, Driver, LiveCluster, committed, demand_whole, wait_for
+from sdbatch import api
+from tests.engine.kills import (
+    ROOT,
+    Driver,
+    LiveCluster,
+    committed,
+    demand_whole,
+    faults,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 QUICK_WATCHDOG = "import sdbatch.engine.watchdog as w; w.SILENT_S = 3.0; w.PATIENCE = 2.0"
@@ -51,6 +63,35 @@ def job(manifest, tmp_path, cluster):
         )
 
     return make
+
+
+@pytest.fixture
+def again(tmp_path, cluster):
+    """Starts `retry` or `repair` of the job's dataset on the live cluster."""
+
+    def start(verb, *more):
+        where = ("--address", cluster.address, "--workers", "2")
+        return Driver(tmp_path / "log", tmp_path / "out", *where, *more, verb=verb)
+
+    return start
+
+
+def revised(out):
+    """Shards of which a later revision stands than the first."""
+    return {name.split(".")[0] for name in committed(out) if ".r" in name}
+
+
+def standing(out):
+    """Data file to its sha256."""
+    files = api.open_dataset(out).files()
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in map(Path, files)}
+
+
+def pictures(out):
+    """Key to the hash of the pixels, of everything in `data/`."""
+    columns = ["key", "pixel_sha256"]
+    tables = [pq.read_table(path, columns=columns) for path in api.open_dataset(out).files()]
+    return {row["key"]: row["pixel_sha256"] for one in tables for row in one.to_pylist()}
 
 
 def more_commits(out, count=1):
@@ -146,3 +187,81 @@ def test_a_driver_that_slept_past_its_lease_and_its_successor_make_one_dataset(j
 
     assert ends in ({0, 5}, {5, 0}, {0}), successor.said
     demand_whole(out, 600)
+
+
+def test_a_retry_whose_workers_and_driver_are_killed_draws_what_failed_and_nothing_else(
+    job, again, cluster
+):
+    out, start = job(400, "20,fail=0.05", shard_size=20)
+    with start() as driver:
+        assert driver.end(120) == 4, driver.said
+    before, drawn = standing(out), pictures(out)
+    failed = 400 - len(drawn)
+
+    with again("retry", "--reseed", "1") as driver:
+        wait_for(lambda: revised(out), "first revision")
+        wait_for(cluster.actors, "workers")[0].kill()
+        wait_for(lambda: len(revised(out)) >= 3, "more revisions")
+        driver.kill()
+    with again("retry", "--reseed", "1") as driver:
+        end = driver.end(120)
+
+    now, after = standing(out), pictures(out)
+    left = api.open_dataset(out).errors().num_rows
+    assert failed > 8
+    assert end == (4 if left else 0), driver.said
+    assert left < failed / 2
+    assert len(after) == 400 - left
+    assert {key: after[key] for key in drawn} == drawn
+    changed = set(before) - set(now)
+    assert len(changed) == len(revised(out)) < 20  # every other shard keeps its bytes
+    assert all(now[name] == before[name] for name in set(before) - changed)
+    assert faults(out, 400)[1:] == (set(), set())
+    assert api.open_dataset(out).verify(3).exit_code == 0
+
+
+def test_a_repair_whose_worker_is_killed_gives_back_every_picture(job, again, cluster):
+    out, start = job(240, ms=40, shard_size=20)
+    with start() as driver:
+        assert driver.end(120) == 0, driver.said
+    before, drawn = standing(out), pictures(out)
+    rotten = sorted(before)[::2]
+    for name in rotten:
+        content = bytearray(Path(name).read_bytes())
+        content[len(content) // 2] ^= 1
+        Path(name).write_bytes(content)
+    with again("repair") as driver:
+        wait_for(cluster.actors, "workers")
+        wait_for(lambda: revised(out), "first revision")
+        wait_for(cluster.actors, "workers")[0].kill()
+        assert driver.end(120) == 0, driver.said
+
+    now = standing(out)
+    assert len(revised(out)) == len(rotten) == 6
+    assert all(now[name] == before[name] for name in set(before) - set(rotten))
+    assert pictures(out) == drawn
+    demand_whole(out, 240)
+
+
+def drew(out, shard_id):
+    """Workers that say they opened this shard."""
+    lines = api.open_dataset(out).logs(shard=shard_id)
+    return {line.writer for line in lines if line.body["event"] == "shard_opened"}
+
+
+def test_a_node_that_joins_is_drawn_on_and_the_idle_help_the_slowest(job, cluster):
+    for node in cluster.nodes[1:]:
+        cluster.kill_node(node)
+    out, start = job(800, ms=100, shard_size=200)
+    with start() as driver:
+        wait_for(cluster.actors, "first worker")
+        wait_for((out / "__sdbatch/main/job.json").exists, "plan")
+        alone = len(cluster.actors())
+        cluster.add()
+        cluster.add()
+        wait_for(lambda: len(cluster.actors()) == 3, "workers on the new nodes")
+        assert driver.end(150) == 0, driver.said
+
+    assert alone == 1
+    assert max(len(drew(out, shard_id)) for shard_id in range(4)) >= 2
+    demand_whole(out, 800)

@@ -1,12 +1,25 @@
 """Arithmetic is counted, and the device's peak is measured."""
 
+import time
+from collections import Counter
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sdbatch.records import Speed
+from sdbatch.render import flops
 from sdbatch.render.architecture import find_architecture
-from sdbatch.render.flops import matmul_peak, pass_flops
+from sdbatch.render.flops import (
+    Peak,
+    _watched,
+    heaviest_layers,
+    measured_peak,
+    pass_flops,
+    run_unet,
+)
 from sdbatch.render.random_model import make_modules
+from sdbatch.render.speed import apply_switches
 
 META = torch.device("meta")
 
@@ -29,9 +42,55 @@ def test_the_count_is_that_of_a_real_pass_and_grows_with_the_lanes():
     assert pass_flops(meta, 6, (8, 8), (32, 128)) == pytest.approx(3 * counted, rel=1e-6)
 
 
+def shapes_layers(lanes=8):
+    modules = make_modules(find_architecture("shapes"), META, torch.float32)
+    return modules, heaviest_layers(modules, lanes, (16, 16), (32, 128))
+
+
+def test_the_heaviest_layers_do_most_of_a_pass_arithmetic():
+    modules, layers = shapes_layers()
+    calls = Counter()
+    with torch.inference_mode(), _watched(modules.unet, calls):
+        run_unet(modules, 8, (16, 16), (32, 128))
+    counted = pass_flops(modules, 8, (16, 16), (32, 128))
+
+    assert sum(calls.values()) == pytest.approx(counted, rel=0.1)  # the rest is attention
+    assert sum(calls[layer] for layer in layers) > 0.5 * counted
+    assert [calls[layer] for layer in layers] == sorted(map(calls.get, layers), reverse=True)
+
+
 def test_the_peak_is_measured_in_the_format_that_is_asked_for():
     for dtype in (torch.float32, torch.bfloat16):
-        peak = matmul_peak(torch.device("cpu"), dtype, seconds=0.05)
+        peak = measured_peak(torch.device("cpu"), dtype, [], seconds=0.05)
 
-        assert peak.side == 1024
+        assert peak.what == "products of 1024x1024 matrices"
         assert peak.flops_per_s > 1e8
+
+
+def test_the_peak_is_that_of_the_fastest_of_all_that_is_timed(monkeypatch):
+    _, layers = shapes_layers()
+    monkeypatch.setattr(flops, "_timed", lambda run, device: 1.0)
+    peak = measured_peak(torch.device("cpu"), torch.float32, layers, seconds=0.0)
+    heavy = max(layers, key=lambda layer: layer.flops)
+
+    assert peak.flops_per_s == max(2 * 1024**3, heavy.flops)
+    huge = heavy._replace(flops=10**12)
+    assert measured_peak(torch.device("cpu"), torch.float32, [huge], 0.0) == Peak(1e12, str(huge))
+
+
+def test_a_pass_stays_below_the_peak_of_its_own_layers():
+    cpu, architecture = torch.device("cpu"), find_architecture("shapes")
+    _, layers = shapes_layers()
+    real = make_modules(architecture, cpu, torch.float32)
+    apply_switches(Speed(), real.unet, real.vae, "shapes")
+    inputs = torch.zeros(8, 4, 16, 16), torch.zeros(8), torch.zeros(8, 32, 128)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            started = time.perf_counter()
+            real.unet(*inputs)
+            seconds.append(time.perf_counter() - started)
+        peak = measured_peak(cpu, torch.float32, layers, seconds=0.5)
+    meta = make_modules(architecture, META, torch.float32)
+
+    assert pass_flops(meta, 8, (16, 16), (32, 128)) / min(seconds) < peak.flops_per_s
