@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from types import FrameType
@@ -103,10 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception:  # noqa: BLE001  # a fault of ours: shown whole, but for secrets
         code = 1
         click.echo(redact(traceback.format_exc()), err=True)
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if before is not None:
+        # A process that is about to end leaves with its code whoever tells it to go once more.
+        last = partial(_leave, code) if argv is None else before
+        signal.signal(signal.SIGTERM, last)
+    sys.exit(code)
 
 
 def _hear_sigterm() -> Any:
@@ -122,6 +125,10 @@ def _hear_sigterm() -> Any:
         raise KeyboardInterrupt
 
     return signal.signal(signal.SIGTERM, interrupt)
+
+
+def _leave(code: int, number: int, _: FrameType | None) -> None:  # noqa: ARG001  # a handler
+    os._exit(code)
 
 
 def _complain(line: str, code: int, given: Sequence[str]) -> None:

@@ -68,7 +68,7 @@ def test_a_store_that_stays_down_ends_the_attempt_resumably(job, monkeypatch):
 
 
 def test_pictures_of_a_part_that_was_not_stored_are_in_the_next_one(job, monkeypatch):
-    worker, _ = ready_worker(job, "fake:ms=20")
+    worker, _ = ready_worker(job, "fake:ms=60")
     down = Down(Parts.store, 2)
     monkeypatch.setattr(Parts, "store", lambda *args, **how: down(*args, **how))
     worker.offer(lease(job, 0))

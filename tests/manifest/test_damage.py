@@ -71,7 +71,7 @@ CASES = {
     "nan.jsonl": (b'{"prompt": "a", "cfg": NaN}', "nan: must be a finite number"),
     "infinity.jsonl": (b'{"prompt": "a", "cfg": 1e400}', "inf: must be a finite number"),
     "nested.jsonl": (b'{"prompt": "a", "steps": {"a": [1]}}', "must be a whole number"),
-    "list.jsonl": (b'{"prompt": ["a"], "seed": [1]}', "column 'seed': [1]: must be a whole"),
+    "list.jsonl": (b'{"prompt": "a", "seed": [1]}', "column 'seed': [1]: must be a whole"),
     "surrogate.jsonl": (b'{"prompt": "\\ud800"}', "half of a surrogate pair"),
     "nul.csv": (b"prompt\na\0b\n", "holds a NUL byte"),
     "bom.csv": ("\ufeffprompt,steps\na,x\n".encode(), "column 'steps': 'x'"),
