@@ -72,6 +72,8 @@ def test_pictures_are_chosen_by_a_condition_in_order_and_no_more_than_asked_for(
     assert len(dataset.pictures(limit=0)) == 0
     with pytest.raises(InputError, match="guidance_scale"):
         dataset.pictures("guidance_scal > 1")
+    with pytest.raises(InputError, match="image"):
+        dataset.pictures("image is not null")
 
 
 def test_a_notebook_shows_a_grid_whose_texts_are_text(dataset):

@@ -148,14 +148,24 @@ def demand_plain_names(fields: Iterable[pa.Field]) -> None:
             raise InputError(
                 f"column '{field.name}' is a column of --format files: rename it in the manifest"
             )
-        for name in _names(field):
-            if name.removesuffix("s") == "file_name" or name.removesuffix("s").endswith(
-                "_file_name"
-            ):
-                raise InputError(
-                    f"column '{field.name}': readers of --format files take '{name}' for the name "
-                    "of a picture: rename it in the manifest"
-                )
+        if name := picture_reference(field):
+            raise InputError(
+                f"column '{field.name}': readers of --format files take '{name}' for the name "
+                "of a picture: rename it in the manifest"
+            )
+
+
+def picture_reference(field: pa.Field) -> str:
+    """What in a column, at whatever depth, readers of folders take for the name of a picture.
+
+    `datasets` puts the file in place of the name, and fails where there is none; empty where
+    it finds nothing of the kind.
+    """
+    for name in _names(field):
+        one = name.removesuffix("s")
+        if one == FILE_NAME.name or one.endswith(f"_{FILE_NAME.name}"):
+            return name
+    return ""
 
 
 def _names(field: pa.Field) -> Iterator[str]:

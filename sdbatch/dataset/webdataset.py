@@ -25,10 +25,12 @@ from pyarrow import types
 
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.row_groups import RowFile, UserColumns
-from sdbatch.dataset.schema import IMAGE, class_names
+from sdbatch.dataset.schema import IMAGE, RESERVED_COLUMNS, class_names
 from sdbatch.errors import DamagedError
 
 JSON, TEXT = "json", "txt"
+NO_NUMBER = -1.0
+"""Stands for a number that is null; no score is so low."""
 
 
 class TarFile(RowFile):
@@ -121,7 +123,7 @@ def sample_json(row: Mapping[str, Any], schema: pa.Schema) -> bytes:
 def sample_columns(text: bytes, names: Iterable[str]) -> dict[str, Any]:
     """Our own columns out of a sample's JSON, as the spool holds them.
 
-    A text that was null comes back empty.
+    A text that was null comes back empty, a score that nobody gave as none.
 
     Raises:
         ValueError: It is no such JSON.
@@ -129,6 +131,10 @@ def sample_columns(text: bytes, names: Iterable[str]) -> dict[str, Any]:
     """
     values = json.loads(text)
     columns = {name: values[name] for name in names if name in values}
+    scores = [name for name in columns if name not in RESERVED_COLUMNS]
+    columns |= {name: None for name in scores if columns[name] == NO_NUMBER}
+    if "nsfw" in columns and columns.get("nsfw_score", 0.0) is None:
+        columns["nsfw"] = None
     moment = datetime.fromisoformat(columns["created_at"])
     columns["created_at"] = int(moment.timestamp()) * 1_000_000 + moment.microsecond
     return columns
@@ -164,7 +170,7 @@ def _value(value: Any, field: pa.Field) -> Any:
     if types.is_boolean(kind):
         return bool(value)
     if _is_small_integer(kind):
-        return -1 if value is None else value
+        return int(NO_NUMBER) if value is None else value
     if types.is_floating(kind):
         return _number(value)
     if value is None:
@@ -181,7 +187,7 @@ def _is_small_integer(kind: pa.DataType) -> bool:
 
 def _number(value: float | None) -> float:
     if value is None or math.isnan(value):
-        return -1.0
+        return NO_NUMBER
     return max(min(float(value), sys.float_info.max), -sys.float_info.max)
 
 

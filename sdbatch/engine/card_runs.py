@@ -8,12 +8,14 @@ whether they are still the newest, and who comes later sees whether it is out of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sdbatch.dataset.card import CardFacts, RunLine
 from sdbatch.engine import job_folder
+from sdbatch.errors import DamagedError
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.runs import all_runs, appended_runs, finished_runs
@@ -69,6 +71,34 @@ def is_card_stale(store: Store) -> bool:
         return False
     said = _STAMP.search(store.get(CARD_KEY))
     return said is None or said[0] != stamp(finished_runs(store)).strip()
+
+
+def name_files(store: Store, run: str) -> None:
+    """Let the card name the files of a finished run one by one, where it has patterns for them.
+
+    Before a rework: its files lie beside those that they replace until all of it stands, and a
+    pattern would give readers both. Whatever else the card says stays.
+    """
+    if store.head(CARD_KEY) is None:
+        return
+    try:
+        files = (RunFolder(store, run).success() or {}).get("files", ())
+    except DamagedError:
+        return  # what a repair is for; its end writes the card anew
+    front, end, text = store.get(CARD_KEY).partition(b"\n---\n")
+    named = front
+    for kind in layout.KINDS:
+        keys = [str(file["key"]).encode() for file in files if file["kind"] == kind]
+        prefix = re.escape(layout.data_prefix(kind, run).encode())
+        pattern = re.compile(rb"^( *- )" + prefix + rb"\*\.[a-z]+$", re.MULTILINE)
+        if keys:
+            named = pattern.sub(partial(_one_by_one, keys), named)
+    if named != front:
+        store.put(CARD_KEY, named + end + text)
+
+
+def _one_by_one(keys: Sequence[bytes], line: re.Match[bytes]) -> bytes:
+    return b"\n".join(line[1] + key for key in keys)
 
 
 def finished_run(store: Store, run: str) -> FinishedRun | None:

@@ -26,6 +26,7 @@ from sdbatch.engine.job_folder import StoredJob
 from sdbatch.errors import InputError, JobError, ManifestError
 from sdbatch.manifest.reader import Manifest
 from sdbatch.plan.fingerprint import ADDED_LATER
+from sdbatch.plan.image_settings import FORMAT
 from sdbatch.plan.settings import Resolved
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
@@ -62,7 +63,10 @@ class Night:
         if self.main is None:
             return {}
         stands = {**ADDED_LATER, **self.main.resolved}
-        return {key: stands[key] for key in sorted(OF_THE_DATASET & stands.keys())}
+        held = OF_THE_DATASET
+        if stands["format"] == WEBDATASET:
+            held = held | {FORMAT}  # samples of one dataset have the same members
+        return {key: stands[key] for key in sorted(held & stands.keys())}
 
     def settled(self, resolved: Resolved) -> Resolved:
         """Settings with what the dataset decides.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Generic, TypeVar
 
-from sdbatch.engine.card_runs import is_card_stale
+from sdbatch.engine.card_runs import is_card_stale, name_files
 from sdbatch.engine.choice import RunOptions
 from sdbatch.engine.driver_loop import EngineResult, Stop
 from sdbatch.engine.ending import create_success, demand_orderly, is_card_due, summarise
@@ -166,6 +166,7 @@ class Reworking(ABC, Generic[S]):
         demand_manifest(self.prepared, [s for s in self.prepared.shards if s.shard_id in chosen])
         self.report.note(wish.say)
         plan_id = self.prepared.stored.spec.plan_id
+        name_files(self.prepared.store, self.prepared.run)
         return folder.begin_rework(wish.redo, folder.next_revisions(wish.shards), plan_id)
 
     def _make(self, folder: RunFolder, session: Session, rework: Rework) -> S:

@@ -33,7 +33,8 @@ def pick_pictures(store: Store, where: str | None, limit: int) -> Pictures:
     if limit < 0:
         raise InputError(f"limit {limit}: must be 0 or more")
     sources = Sources(store, JoinedScores(store))
-    condition = None if where is None else parse_where(where, sources.schema)
+    plain = pa.schema([field for field in sources.schema if field.name != IMAGE.name])
+    condition = None if where is None else parse_where(where, plain)
     asked = sorted({"key", *(columns_of(where) if where is not None else ())})
     found: list[Picture] = []
     for source in sources if limit else ():

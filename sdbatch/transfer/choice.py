@@ -15,13 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from sdbatch.dataset.files import picture_reference
 from sdbatch.dataset.schema import class_names
 from sdbatch.dataset.where import columns as columns_of
 from sdbatch.dataset.where import parse_where
 from sdbatch.errors import InputError, LocalDiskError
 from sdbatch.job import nearest
 from sdbatch.transfer.ledger import ShardCount
-from sdbatch.transfer.names import TakenNames, Template, safe_name, stored_name
+from sdbatch.transfer.names import FolderNames, TakenNames, Template, stored_name
+from sdbatch.transfer.outputs import FILE_NAME
 from sdbatch.transfer.sources import Source, Sources
 from sdbatch.transfer.split import shuffled_place
 from sdbatch.transfer.terms import Terms
@@ -87,7 +89,10 @@ class Choice:
         self._database.executescript("pragma journal_mode=off; pragma synchronous=off;" + _TABLES)
         self._database.execute("begin")
         self.names = TakenNames(self._database)
+        self._folders = FolderNames(self._database)
         schema = sources.schema
+        _demand_readable(schema, terms)
+        _demand_one_ending(sources, terms)
         known = [name for name in schema.names if name != "image"]
         self._where = parse_where(terms.where, _plain(schema)) if terms.where else None
         self._template = Template.parse(terms.name, known) if terms.name else None
@@ -123,16 +128,29 @@ class Choice:
                 values = (row["key"], self._mark(row), number, shard)
                 self._do("insert or replace into done values (?, ?, ?, ?, 0)", values)
 
-    def hold_name(self, split: str, name: str) -> None:
-        """Take the name of a picture of a finished file into account."""
+    @property
+    def naming(self) -> list[str]:
+        """Columns of a finished file's rows from which `hold_names` learns."""
+        return [FILE_NAME.name, *([self._folder_by] if self._folder_by else [])]
+
+    def hold_names(self, split: str, rows: pa.RecordBatch) -> None:
+        """Take the names of pictures of a finished file, and their folders, into account."""
+        names = rows.column(FILE_NAME.name).to_pylist()
         if not self._terms.pictures:
-            self.names.hold(split, name.rpartition(".")[0])
+            for name in names:
+                self.names.hold(split, name.rpartition(".")[0])
             return
         base = base_of(self._terms, split)
-        parts = name.removeprefix(f"{base}/").split("/")
-        folder = f"{base}/{parts[0] if self._has_folder else ''}"
-        self.names.hold(folder, parts[-1].rpartition(".")[0])
-        self.names.subfolder(folder)
+        values = (
+            rows.column(self._folder_by).to_pylist() if self._folder_by else [None] * rows.num_rows
+        )
+        for name, value in zip(names, values, strict=True):
+            parts = name.removeprefix(f"{base}/").split("/")
+            folder = f"{base}/{parts[0] if self._has_folder else ''}"
+            self.names.hold(folder, parts[-1].rpartition(".")[0])
+            self.names.subfolder(folder)
+            if self._folder_by:
+                self._folders.hold(self._folder_text(value), parts[0])
 
     def note_newest(self, source: Source) -> None:
         """Remember which rows stand in a run, for `--latest`."""
@@ -288,10 +306,12 @@ class Choice:
         column = self._folder_by
         if not column:
             return "images" if self._terms.format == "imagefolder" else ""
-        value = row[column]
-        if value is not None and self._classes:
-            value = self._classes[value]
-        return safe_name("none" if value is None else str(value))
+        return self._folders.of(self._folder_text(row[column]))
+
+    def _folder_text(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        return self._classes[value] if self._classes else str(value)
 
     def _do(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:
@@ -308,6 +328,30 @@ def base_of(terms: Terms, split: str) -> str:
     if terms.format == "imagefolder":
         return split
     return f"images/{split}" if terms.split else "images"
+
+
+def _demand_readable(schema: pa.Schema, terms: Terms) -> None:
+    """Refuse columns that readers of this form take for something else."""
+    for field in schema:
+        name = picture_reference(field) if terms.pictures else ""
+        if name or (field.name == FILE_NAME.name and terms.format != "parquet"):
+            raise InputError(
+                f"--format {terms.format}: its readers take column '{name or field.name}' for the "
+                "name of a picture, use --format parquet"
+            )
+
+
+def _demand_one_ending(sources: Sources, terms: Terms) -> None:
+    """Refuse tars whose samples differ in their members: readers see those of the first."""
+    if terms.format != "webdataset" or (terms.where and "format" in columns_of(terms.where)):
+        return
+    resolved: list[Any] = [job.get("resolved") or {} for job in sources.jobs.values()]
+    endings = sorted({str(each.get("image.format", "png")) for each in resolved})
+    if len(endings) > 1:
+        raise InputError(
+            f"--format webdataset: runs hold {' and '.join(endings)}, of which readers of tars see "
+            f"one: add --where \"format = '{endings[0]}'\", or use another format"
+        )
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

@@ -32,6 +32,8 @@ from sdbatch.transfer.writing import SUFFIX
 
 CARD_KEY = "README.md"
 LIST = "metadata.parquet"
+NAMED = 1000
+"""Files of a split that a card lists one by one; of more it gives a pattern."""
 
 
 def write_ending(
@@ -127,11 +129,11 @@ def front_matter(
     terms: Terms, live: Sequence[OutputFile], rows: int, endings: Sequence[str]
 ) -> dict[str, Any]:
     """What Hugging Face reads: which files are data."""
-    splits = [
-        {"split": split, "path": _paths(terms, split, endings)}
-        for split in terms.splits.names
-        if any(file.split == split and file.rows.num_rows for file in live)
-    ]
+    splits = []
+    for split in terms.splits.names:
+        files = [file for file in live if file.split == split]
+        if any(file.rows.num_rows for file in files):
+            splits.append({"split": split, "path": _paths(terms, split, files, endings)})
     configs = [{"config_name": "default", "data_files": splits, "default": True}] if splits else []
     return {
         "license": "other",
@@ -142,9 +144,14 @@ def front_matter(
     }
 
 
-def _paths(terms: Terms, split: str, endings: Iterable[str]) -> list[str]:
+def _paths(
+    terms: Terms, split: str, files: Sequence[OutputFile], endings: Iterable[str]
+) -> list[str]:
     if not terms.pictures:
-        return [f"data/{split}-*.{SUFFIX[terms.format]}"]
+        named = [file.data.key for file in files if file.data]
+        # A pattern would also take what the next call has written so far: rows of a file and
+        # of the one that replaces it, on the Hub for as long as an upload lasts.
+        return named if len(named) <= NAMED else [f"data/{split}-*.{SUFFIX[terms.format]}"]
     base = base_of(terms, split)
     return [*(f"{base}/**/*.{ending}" for ending in endings), list_key(terms, split)]
 

@@ -28,7 +28,7 @@ from sdbatch.transfer.score_files import JoinedScores
 from sdbatch.transfer.sources import Scores, Sources
 from sdbatch.transfer.summary import ExportSummary
 from sdbatch.transfer.terms import DEFAULT_SHARD_MB, MAX_SHARD_MB, settle
-from sdbatch.transfer.tidying import file_names, live_files, read_rows, tidy
+from sdbatch.transfer.tidying import live_files, read_rows, tidy
 from sdbatch.transfer.writing import Writing
 
 MB = 1_000_000
@@ -189,8 +189,8 @@ class Export:
                 for batch in read_rows(self._dest, file.rows.key, known):
                     choice.know(batch, file.number, dirty)
             if self.terms.pictures or (self.terms.name and file.data):
-                for name in file_names(self._dest, file.rows.key):
-                    choice.hold_name(file.split, name)
+                for batch in read_rows(self._dest, file.rows.key, choice.naming):
+                    choice.hold_names(file.split, batch)
 
     def _small(self, choice: Choice, live: list[OutputFile], closing: Closing | None) -> set[int]:
         """The last file of each split that gets new rows, if it is small.

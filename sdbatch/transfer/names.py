@@ -4,7 +4,7 @@ Whatever a manifest's authors wrote, a name is one part of a path: no separators
 characters, characters that turn the direction of text, names that Windows reserves, leading
 dots or trailing dots and spaces; in Unicode form C and at most 120 bytes. Two names that a
 file system may take for one (case, composed characters) are told apart by a number, in the
-order in which the rows come.
+order in which the rows come; so are the folders of two values.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Template:
         """
         values = {name: _plain(row[column]) for name, column in self.sources.items()}
         try:
-            return safe_name(string.Formatter().vformat(self.text, (), values))
+            return safe_name(_Columns().vformat(self.text, (), values))
         except ValueError as error:
             raise InputError(f"--name {self.text!r}: {error}") from error
 
@@ -179,6 +179,52 @@ class TakenNames:
         return done.rowcount == 1
 
 
+class FolderNames:
+    """Folders of values: each value has its own, whatever a name must leave out of it.
+
+    Two values are told apart as two file names are; the same value has the same folder in every
+    split, and in every call that is told what stands.
+
+    Args:
+        database: A scratch database; a table is made in it.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        database.execute(
+            "create table if not exists folders (value text primary key, name text, folded text)"
+        )
+        database.execute("create index if not exists folders_folded on folders (folded)")
+
+    def of(self, value: str | None) -> str:
+        """The folder of a value; None is no value at all, which is not the text `none`."""
+        held = self._database.execute(
+            "select name from folders where value = ?", (_known_as(value),)
+        ).fetchone()
+        if held is not None:
+            return str(held[0])
+        plain = name = safe_name("none" if value is None else value)
+        number = 1
+        while self._database.execute(
+            "select 1 from folders where folded = ?", (folded(name),)
+        ).fetchone():
+            number += 1
+            name = f"{plain}-{number}"
+        self.hold(value, name)
+        return name
+
+    def hold(self, value: str | None, name: str) -> None:
+        """Count a folder that was given to a value in an earlier call."""
+        self._database.execute(
+            "insert or ignore into folders values (?, ?, ?)",
+            (_known_as(value), name, folded(name)),
+        )
+
+
+def _known_as(value: str | None) -> str:
+    return "" if value is None else f"={value}"
+
+
 def _safe_character(character: str) -> str:
     if character.isspace():
         return " "
@@ -193,6 +239,13 @@ def _trimmed(name: str) -> str:
 
 def _cut(name: str, max_bytes: int) -> str:
     return name.encode("utf-8")[:max_bytes].decode("utf-8", "ignore")
+
+
+class _Columns(string.Formatter):
+    """Takes all of a name in braces for the column: those of a manifest may hold dots."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:  # noqa: ARG002
+        return kwargs[field_name], field_name
 
 
 class _Text(str):

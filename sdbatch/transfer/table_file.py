@@ -55,6 +55,11 @@ class TableFile:
     def add(self, batch: pa.RecordBatch) -> None:
         """Append rows; columns are taken by name."""
         size = batch.nbytes
+        if size > GROUP_BYTES and batch.num_rows > 1:  # readers hold whole groups
+            half = batch.num_rows // 2
+            self.add(batch.slice(0, half))
+            self.add(batch.slice(half))
+            return
         if self._rows and (self._bytes + size > GROUP_BYTES or self._rows >= GROUP_ROWS):
             self._flush()
         self._waiting.append(batch.select(self._schema.names))

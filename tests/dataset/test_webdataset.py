@@ -87,6 +87,18 @@ def test_samples_come_back_with_their_columns_and_bytes(tmp_path):
         assert sample_columns(sample.text, columns.keys()) == columns
 
 
+def test_a_score_that_nobody_gave_does_not_come_back_as_a_number():
+    schema = dataset_schema([], ("nsfw", "nsfw_score", "clip_score"))
+    row = dict.fromkeys(schema.names) | {"created_at": MOMENT, "mean_luma": 0.5}
+    names = ["created_at", "mean_luma", "nsfw", "nsfw_score", "clip_score"]
+    given = {"nsfw": False, "nsfw_score": -0.25, "clip_score": 0.0}
+
+    for scores in (given, dict.fromkeys(given)):
+        found = sample_columns(sample_json(row | scores, schema), names)
+        assert {name: found[name] for name in given} == scores
+        assert found["mean_luma"] == 0.5
+
+
 def test_only_wanted_samples_are_read(tmp_path):
     file, _ = tar(tmp_path, [(0, 0), (1, 0), (2, 0)], captions=False)
     with file.path.open("rb") as source:

@@ -1,6 +1,7 @@
 """Nights appended to a dataset: their own runs, main's columns, one dataset for readers."""
 
 import json
+import tarfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -201,6 +202,21 @@ def test_a_night_has_the_layout_that_the_dataset_was_begun_with(layout_name, man
     assert len(api.open_dataset(out).to_table(["key"])) == 13
     with pytest.raises(JobError, match="holds for every run"):
         api.plan(night(manifest), out, append="n2", format="parquet", **FAKE)
+
+
+def test_samples_of_all_nights_have_the_same_members(manifest, tmp_path):
+    out = tmp_path / "out"
+    api.render(manifest(6), out, format="webdataset", image_format="jpeg", **FAKE)
+    api.render(night(manifest), out, append="n1", **FAKE)
+
+    names = []
+    for path in out.rglob("data/**/*.tar"):
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert {name.rpartition(".")[2] for name in names} == {"jpeg", "json"}
+    assert len(names) == 2 * 13
+    with pytest.raises(JobError, match=r"image\.format.*holds for every run"):
+        api.plan(night(manifest), out, append="n2", image_format="png", **FAKE)
 
 
 def test_a_name_with_a_dot_is_no_key_of_a_tar(manifest, tmp_path):

@@ -227,6 +227,30 @@ def test_names_come_from_columns_and_folders_from_values(out, tmp_path):
         assert caption.read_text() == row["prompt"]
 
 
+FUSED = ["a/b", "a:b", "a_b", "A_B", None, "none", "x" * 200 + "1", "x" * 200 + "2"]
+
+
+def test_each_value_has_a_folder_of_its_own_in_all_splits_and_calls(tmp_path, small_files):
+    out, dest = tmp_path / "out", tmp_path / "d"
+    table = [{"prompt": "p", "seed": i, "label": FUSED[i % len(FUSED)]} for i in range(48)]
+    api.render(table, out, model="fake", shard_size=9, **INLINE)
+    terms = {"format": "imagefolder", "folder_by": "label", "split": "train=0.5,val=0.5"}
+    export(out, dest, shard_mb=1, **terms)
+    before = pictures_on_disk(dest)
+    api.render(table[::-1], out, append="more", model="fake", **INLINE)
+    export(out, dest, shard_mb=1)
+    folders = {}
+    for split in ("train", "val"):
+        for row in pq.read_table(dest / split / "metadata.parquet").to_pylist():
+            folders.setdefault(row["label"], set()).add(row["file_name"].split("/")[0])
+
+    assert set(folders) == set(FUSED)
+    assert all(len(named) == 1 for named in folders.values()), folders
+    assert len({name.lower() for named in folders.values() for name in named}) == len(FUSED)
+    assert set(before) <= set(pictures_on_disk(dest))
+    assert read(dest) == ledger(out)
+
+
 def test_names_stay_those_of_the_first_call(tmp_path, small_files):
     out, dest = tmp_path / "out", tmp_path / "d"
     render(out, model="fake")
@@ -301,6 +325,28 @@ def test_terms_that_do_not_fit_the_dataset_write_nothing(terms, right, out, tmp_
         export(out, tmp_path / "d", **terms)
 
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("kind", ["files", "imagefolder"])
+def test_a_column_that_readers_take_for_a_picture_is_refused_and_writes_nothing(kind, tmp_path):
+    api.render(rows(3, photo_file_name="x.png"), tmp_path / "out", model="fake", **INLINE)
+    with pytest.raises(InputError, match=r"'photo_file_name'.*use --format parquet"):
+        export(tmp_path / "out", tmp_path / "d", format=kind)
+
+    assert not (tmp_path / "d").exists()
+    assert export(tmp_path / "out", tmp_path / "tars", format="webdataset").exported == 3
+
+
+def test_pictures_of_two_formats_do_not_go_into_tars_of_which_readers_see_one(tmp_path):
+    out = tmp_path / "out"
+    api.render(rows(3), out, model="fake", **INLINE)
+    api.render(rows(4), out, append="n1", model="fake", image_format="jpeg", **INLINE)
+    with pytest.raises(InputError, match=r"jpeg and png.*--where"):
+        export(out, tmp_path / "d", format="webdataset")
+
+    assert not (tmp_path / "d").exists()
+    assert export(out, tmp_path / "d", format="webdataset", where="format = 'png'").exported == 3
+    assert export(out, tmp_path / "f", format="files").exported == 7
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -139,6 +139,12 @@ def test_a_template_is_filled_from_columns():
     assert template.fill({"id": None, "seed": 7, "score": 1}) == "none_000007 1.00"
 
 
+def test_a_column_with_a_dot_in_its_name_is_one_column():
+    template = Template.parse("{meta.id}_{a[0]}", ["meta.id", "a[0]"])
+
+    assert template.fill({"meta.id": "x", "a[0]": 3}) == "x_3"
+
+
 @pytest.mark.parametrize(
     ("text", "right"),
     [

@@ -1,6 +1,7 @@
 """A push brings the repository to exactly the export's rows, whatever happens on the way."""
 
 import io
+from fnmatch import fnmatch
 
 import huggingface_hub
 import huggingface_hub._commit_api
@@ -28,6 +29,7 @@ URL = "hf://datasets/me/pictures"
 @pytest.fixture
 def hub(monkeypatch):
     server = HubServer()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # that of these tests
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -110,6 +112,38 @@ def test_what_was_drawn_since_is_added_and_what_is_superfluous_deleted(hub, tmp_
     assert standing(hub) == ledger(out)
     assert summary.deleted > 0
     assert summary.exported.exported == 40
+
+
+def test_a_reader_of_the_hub_sees_no_row_twice_while_a_push_goes_on(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(push_module, "COMMIT_FILES", 2)
+    out = tmp_path / "out"
+    render(out, model="fake", count=20)
+    push(out, URL, spool=tmp_path / "spool")
+    first = set(ledger(out))
+    api.render(rows(20, first=50), out, append="n2", model="fake", **INLINE)
+    begun, seen = len(hub.commits), []
+
+    def look(method, path, at):
+        if "/commit/" in path and at == "before" and len(hub.commits) > begun:
+            seen.append(named_keys(hub))
+
+    hub.faults = look
+    push(out, URL, spool=tmp_path / "spool")
+
+    assert seen, "no commit lies between the first and the last"
+    assert all(sorted(keys) in (sorted(first), sorted(ledger(out))) for keys in seen)
+    assert sorted(named_keys(hub)) == sorted(ledger(out))
+
+
+def named_keys(server):
+    """Keys of all rows that the card names, as they stand on the Hub."""
+    files = server.files("me/pictures", "main")
+    front = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    patterns = [path for one in front["configs"][0]["data_files"] for path in one["path"]]
+    named = [path for path in files if any(fnmatch(path, pattern) for pattern in patterns)]
+    assert len(named) >= len(patterns), "the card names a file that is gone"
+    tables = (pq.read_table(io.BytesIO(files[path]), columns=["key"]) for path in named)
+    return [key for table in tables for key in table["key"].to_pylist()]
 
 
 @pytest.mark.parametrize("fault", ["drop", 500, 503])
