@@ -9,7 +9,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdbatch.api import bench, load_model, open_dataset, plan, render, repair, retry
+    from sdbatch.api import (
+        bench,
+        export,
+        grid,
+        load_model,
+        open_dataset,
+        plan,
+        preview,
+        push,
+        render,
+        repair,
+        report,
+        retry,
+        score,
+    )  # fmt: skip
 
 try:
     __version__ = version("sdbatch")
@@ -17,7 +31,8 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "source"
 
 __all__ = [
-    "__version__", "bench", "load_model", "open_dataset", "plan", "render", "repair", "retry",
+    "__version__", "bench", "export", "grid", "load_model", "open_dataset", "plan", "preview",
+    "push", "render", "repair", "report", "retry", "score",
 ]  # fmt: skip
 
 

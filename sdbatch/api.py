@@ -21,10 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, Unpack
 
-from sdbatch.audit.damage import damage_chooser
-from sdbatch.audit.finish import S, finish
-from sdbatch.audit.opened import Dataset
-from sdbatch.audit.status import read_status
+from sdbatch.audit.across import stop_runs
+from sdbatch.audit.finish import finish
 from sdbatch.engine.bench import BenchAsk
 from sdbatch.engine.bench_report import BenchReport
 from sdbatch.engine.bench_run import run_bench
@@ -33,32 +31,47 @@ from sdbatch.engine.call_options import Options as Options
 from sdbatch.engine.call_options import RenderOptions as RenderOptions
 from sdbatch.engine.call_options import ReworkOptions as ReworkOptions
 from sdbatch.engine.check_run import limits_of
-from sdbatch.engine.choice import RunOptions, choose_engine, demand_reachable
-from sdbatch.engine.events import Progress
+from sdbatch.engine.choice import choose_engine, demand_reachable
+from sdbatch.engine.ending import nothing_new
 from sdbatch.engine.plan_report import PlanReport, headline, report_on
 from sdbatch.engine.prepare import Prepared, prepare
-from sdbatch.engine.prepare_standing import prepare_again
+from sdbatch.engine.preview import ROWS, Preview, draw_preview
+from sdbatch.engine.probe_rows import with_probe
 from sdbatch.engine.request import layers, own_folder, refuse_unknown, run_options, source_of
-from sdbatch.engine.rework import Repair, Retry, Reworking
-from sdbatch.engine.rework_choice import redo_of
-from sdbatch.engine.rework_summary import RepairSummary, RetrySummary
 from sdbatch.engine.run import Reporter, Run
 from sdbatch.engine.summary import Summary
 from sdbatch.engine.trace_request import trace as trace
 from sdbatch.errors import InputError
 from sdbatch.job import ask
+from sdbatch.opened import Dataset
 from sdbatch.records import ANY_SIZE, RenderSpec
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.model import Model
 from sdbatch.render.model_facts import find_model
-from sdbatch.storage.lease import StopAnswer, request_stop
+from sdbatch.report.grid import grid as grid
+from sdbatch.report.make import report as report
+from sdbatch.reworking import Silent
+from sdbatch.reworking import repair as repair
+from sdbatch.reworking import retry as retry
+from sdbatch.storage.lease import StopAnswer
 from sdbatch.storage.store import open_store
+from sdbatch.transfer.doors import export as export
+from sdbatch.transfer.doors import push as push
+from sdbatch.transfer.score_door import score as score
 
 Table: TypeAlias = str | Path | Iterable[Mapping[str, Any]] | Any
 """A path or URL, or rows in memory: dicts, Arrow, pandas, a Hugging Face dataset."""
 
 
-PREPARING = ("check", "bad_rows", "keep_source_columns", "passthrough_prefix")
+PREPARING = (
+    "check",
+    "bad_rows",
+    "problems",
+    "keep_source_columns",
+    "passthrough_prefix",
+    "append",
+    "only_new",
+)
 """Options that decide how a manifest becomes a plan and are no job keys."""
 
 
@@ -89,12 +102,13 @@ def render(
         StorageError: The output failed; the run is resumable.
         EngineError: No worker came up, or another driver is at work; resumable.
     """
-    talk = report or _Silent()
+    talk = report or Silent()
     with ExitStack() as keep:
         refuse_unknown(options, RenderOptions.__annotations__)
         means = means_of(options)
         prepare_run = _preparing(manifest, out, options, keep)
         prepared = prepare_run()
+        means = with_probe(prepared, means, talk.note)
         asks = question(bill_for(prepared, means))
         if asks and confirm is not None and not confirm(asks):
             raise InputError("not begun: nobody said yes (--yes begins without asking)")
@@ -104,86 +118,24 @@ def render(
         room = room_notes(prepared, prepared.asked.value("output") or "")
         for note in (headline(prepared), *prepared.notes, *room):
             talk.note(note)
+        if prepared.nothing_new:
+            talk.note("nothing to do: every row stands already, no run was begun")
+            return nothing_new(prepared)
         run = Run(prepared, how, talk, prepare_run)
         summary = run.execute()
         if run.newly_finished:
             collect = options.get("gc", True)
-            summary = finish(prepared.store, summary, collect=collect, note=talk.note)
+            store, name = prepared.store, prepared.run
+            summary = finish(store, summary, collect=collect, note=talk.note, run=name)
         elif summary.reason:
             talk.note(f"ended early: {summary.reason}; the same command resumes")
     return summary
 
 
-def retry(
-    out: str | Path,
-    *,
-    only: Literal["failed", "filtered"] = "failed",
-    error_type: str | Sequence[str] = (),
-    reseed: int | None = None,
-    report: Reporter | None = None,
-    **options: Unpack[ReworkOptions],
-) -> RetrySummary:
-    """Draw the failed pictures of a finished dataset again; all others keep their bytes.
-
-    An interrupted retry or repair of this dataset is finished first.
-
-    Args:
-        out: Folder or URL of the dataset; its plan says everything else.
-        only: `failed`, or `filtered`, which needs `reseed`.
-        error_type: Only pictures that failed so; empty for all.
-        reseed: Draw from other seeds, which follow from the planned ones and this number.
-        report: Told how it goes; None is silent.
-        options: See `ReworkOptions`.
-
-    Raises:
-        InputError: The run is unfinished, or no picture failed so.
-        StorageError: The output failed, or holds damage that `repair` must mend first.
-        EngineError: No worker came up, or another driver is at work; the same call goes on.
-    """
-    types = [error_type] if isinstance(error_type, str) else error_type
-    redo = redo_of(only, types, reseed)
-
-    def make(prepared: Prepared, how: RunOptions, talk: Reporter) -> Reworking[RetrySummary]:
-        return Retry(prepared=prepared, options=how, report=talk, redo=redo)
-
-    return _rework(out, options, report or _Silent(), make)
-
-
-def repair(
-    out: str | Path,
-    *,
-    level: int = 2,
-    report: Reporter | None = None,
-    **options: Unpack[ReworkOptions],
-) -> RepairSummary:
-    """Make damaged shards of a finished dataset whole again; all others keep their bytes.
-
-    What its hashes prove intact is taken over, the rest is drawn again. An interrupted
-    retry or repair of this dataset is finished first.
-
-    Args:
-        out: Folder or URL of the dataset; its plan says everything else.
-        level: How closely to look: 1 sizes, 2 every byte, 3 every row and picture.
-        report: Told how it goes; None is silent.
-        options: See `ReworkOptions`.
-
-    Raises:
-        InputError: The run is unfinished.
-        StorageError: The output failed.
-        EngineError: No worker came up, or another driver is at work; the same call goes on.
-    """
-
-    def make(prepared: Prepared, how: RunOptions, talk: Reporter) -> Reworking[RepairSummary]:
-        find = damage_chooser(prepared.store, level, talk.note)
-        return Repair(prepared=prepared, options=how, report=talk, find_damage=find)
-
-    return _rework(out, options, report or _Silent(), make)
-
-
 def plan(
     manifest: Table | None = None, out: str | Path | None = None, **options: Unpack[Options]
 ) -> PlanReport:
-    """What `render` with the same arguments would do; draws and writes nothing.
+    """What `render` with the same arguments would do; writes nothing, draws a probe at most.
 
     Raises:
         InputError: As `render` would.
@@ -194,7 +146,38 @@ def plan(
         means = means_of(options)
         prepared = _preparing(manifest, out, options, keep, instead_of_output=nowhere)()
         output = prepared.asked.value("output") or ""
-        return report_on(prepared, output, bill_for(prepared, means), room_notes(prepared, output))
+        said = room_notes(prepared, output)
+        means = with_probe(prepared, means, said.append)
+        return report_on(prepared, output, bill_for(prepared, means), said, means.probed)
+
+
+def preview(
+    manifest: Table | None = None,
+    *,
+    rows: int = ROWS,
+    out: str | Path = "sheet.png",
+    report: Reporter | None = None,
+    **options: Unpack[Options],
+) -> Preview:
+    """Draw a few rows, spread over a manifest, onto one sheet; the output is not touched.
+
+    Args:
+        manifest: As `render` takes it.
+        rows: How many rows.
+        out: Local file for the sheet, a PNG.
+        report: Told how it goes; None is silent.
+        options: See `Options`.
+
+    Raises:
+        InputError: As `render` would.
+        StorageError: The sheet cannot be written.
+    """
+    with ExitStack() as keep:
+        nowhere = keep.enter_context(TemporaryDirectory(prefix="sdbatch-preview-"))
+        refuse_unknown(options, Options.__annotations__)
+        means = means_of(options)
+        prepared = _preparing(manifest, nowhere, options, keep)()
+        return draw_preview(prepared, means, rows, Path(out), (report or Silent()).note)
 
 
 def load_model(
@@ -255,7 +238,7 @@ def bench(
         model, arch, random_weights, rows, num_inference_steps, size, batch_size, dtype, rounds,
         mix, compare,
     )  # fmt: skip
-    return run_bench(ask, (report or _Silent()).note)
+    return run_bench(ask, (report or Silent()).note)
 
 
 def open_dataset(url: str | Path) -> Dataset:
@@ -263,16 +246,20 @@ def open_dataset(url: str | Path) -> Dataset:
     return Dataset(open_store(url))
 
 
-def stop(out: str | Path) -> StopAnswer:
+def stop(out: str | Path, *, run: str | None = None) -> StopAnswer:
     """Ask the driver that works on a dataset, wherever it runs, to end in order.
 
     It looks every few seconds, stores what is in flight and exits 75; `status` shows it.
+
+    Args:
+        out: Folder or URL of the dataset.
+        run: Only the driver of this run; None asks those of all runs that are at work.
 
     Raises:
         InputError: There is no run in this folder.
         StorageError: The output cannot be read or written.
     """
-    return request_stop(open_store(out))
+    return stop_runs(open_store(out), run)
 
 
 def positionals(
@@ -288,14 +275,6 @@ def positionals(
     if manifest and out:
         raise InputError(f"{manifest}: give either a manifest or --prompt, not both")
     return None, manifest or out
-
-
-class _Silent:
-    def note(self, line: str) -> None:
-        """Drop it."""
-
-    def progress(self, progress: Progress) -> None:
-        """Drop it."""
 
 
 def _preparing(
@@ -314,25 +293,3 @@ def _preparing(
     store = open_store(folder, asked.value("storage"))
     how = {name: options[name] for name in PREPARING if name in options}
     return partial(prepare, asked, source, store, keep, **how)
-
-
-def _rework(
-    out: str | Path,
-    options: Mapping[str, Any],
-    talk: Reporter,
-    make: Callable[[Prepared, RunOptions, Reporter], Reworking[S]],
-) -> S:
-    """One call of `retry` or `repair`, from the dataset's own plan."""
-    refuse_unknown(options, ReworkOptions.__annotations__)
-    prepared = prepare_again(out, options)
-    how = run_options(prepared.asked, options)
-    choose_engine(how, prepared.store.private)  # refuses before anything is written
-    demand_reachable(how.address)
-    rework = make(prepared, how, talk)
-    rework.how_to_resume = lambda: read_status(prepared.store).resume
-    summary = rework.execute()
-    if summary.reason:
-        talk.note(f"ended early: {summary.reason}; the same command goes on")
-    elif rework.newly_finished:
-        summary = finish(prepared.store, summary, collect=options.get("gc", True), note=talk.note)
-    return summary

@@ -91,8 +91,7 @@ class ManifestRowsError(InputError):
         lines = [str(problem) for problem in self.problems]
         if self.total > len(lines):
             lines.append(
-                f"... and {self.total - len(lines):,} more; "
-                "'sdbatch manifest check MANIFEST --report FILE' writes all of them down"
+                f"... and {self.total - len(lines):,} more; --report FILE writes all of them down"
             )
         return "\n".join(lines)
 

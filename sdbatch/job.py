@@ -29,6 +29,11 @@ from sdbatch.errors import JobError
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("auto", "ray", "inline")
 PROMPT_SYNTAXES = ("plain", "a1111")
+FORMATS = ("parquet", "webdataset", "files")
+CAPTIONS = ("txt",)
+IMAGE_FORMATS = ("png", "jpeg", "webp", "avif", "jxl")
+CHROMAS = ("420", "422", "444")
+MAX_SAVED_PX = 16_383  # WebP takes no more
 PICTURE_METADATA = ("infotext", "minimal", "none")
 ATTENTION = ("auto", "sdpa", "math", "flash", "efficient", "cudnn")
 Auto = Literal["auto"]
@@ -66,6 +71,14 @@ def _lossy_names(value: Any) -> Any:
 Lossy = Annotated[str, BeforeValidator(_lossy_names)]
 
 
+def _save_size(text: str) -> str:
+    """A picture size in its one spelling."""
+    match = re.fullmatch(r"0*([1-9]\d{0,4})[xX]0*([1-9]\d{0,4})", text.strip())
+    if match is None or max(int(side) for side in match.groups()) > MAX_SAVED_PX:
+        raise ValueError(f"write WIDTHxHEIGHT up to {MAX_SAVED_PX} pixels, such as 256x256")
+    return f"{match[1]}x{match[2]}"
+
+
 class Keys(BaseModel):
     """A level of the tree: frozen, and closed to unknown keys."""
 
@@ -89,9 +102,13 @@ class Defaults(Keys):
 class Image(Keys):
     """How pictures are encoded."""
 
-    format: Literal["png"] = "png"
-    png_level: Annotated[int, Field(ge=0, le=9)] = 1
-    png_strategy: Annotated[int, Field(ge=0, le=4)] = 3
+    format: Literal["png", "jpeg", "webp", "avif", "jxl"] = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    lossless: bool = False
+    chroma: Annotated[Literal["420", "422", "444"], BeforeValidator(str)] | None = None
+    png_level: Annotated[int, Field(ge=0, le=9)] | Auto = "auto"
+    png_strategy: Annotated[int, Field(ge=0, le=4)] | Auto = "auto"
+    save_size: Annotated[str, AfterValidator(_save_size)] | None = None
     metadata: Literal["infotext", "minimal", "none"] = "infotext"
 
 
@@ -151,6 +168,11 @@ class Job(Keys):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     limit: PositiveInt | None = None
     image: Image = Image()
+    format: Literal["parquet", "webdataset", "files"] = "parquet"
+    captions: Literal["", "txt"] = ""
+    class_label: str = ""
+    caption_column: str = ""
+    license: str = ""
     render: Render = Render()
     shards: Shards = Shards()
     workers: Workers = Workers()
@@ -161,6 +183,11 @@ class Job(Keys):
     canary: bool = True
     speculate: bool = True
     single_driver: bool = False
+    scores: dict[str, str] = {}
+    safety: str = "none"
+    filter: str = ""
+    best_of: Annotated[int, Field(ge=2, le=1000)] | None = None
+    best_by: str = ""
     storage: dict[str, Any] = {}
 
 
@@ -173,7 +200,7 @@ RESERVED = {
 """Keys of the frozen tree that this version knows and cannot honour: refused, never ignored."""
 
 
-FREE_FORM = ("storage", "defaults.scheduler_config")
+FREE_FORM = ("storage", "defaults.scheduler_config", "scores")
 """Keys that hold a tree of names which are not ours."""
 
 

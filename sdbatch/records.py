@@ -12,9 +12,11 @@ a *shard* is the set of manifest rows whose pictures are committed together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from sdbatch.output_specs import ImageSpec, OutputSpec
 
 ImageId = tuple[int, int]
 """(row_index, image_index): what a picture is called everywhere."""
@@ -241,6 +243,29 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorerSpec:
+    """A model that judges finished pictures.
+
+    Attributes:
+        name: As it was asked for; `safety` for the safety checker.
+        kind: `clip`, `siglip`, `aesthetic`, `safety` or `fake`.
+        model, path: As the user named it, and its folder; `fake:...` scores without torch.
+        revision: Hash or commit of the weights.
+    """
+
+    name: str
+    kind: str
+    model: str
+    path: str
+    revision: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What it says of a picture, by the names of the dataset's columns."""
+        return ("nsfw", "nsfw_score") if self.name == "safety" else (f"{self.name}_score",)
+
+
+@dataclass(frozen=True, slots=True)
 class RenderSpec:
     """What a worker must know to load a model and draw with it.
 
@@ -254,6 +279,7 @@ class RenderSpec:
         speed: What makes it faster.
         strict_pixels: Rows that run out of memory fail, rather than being drawn with fewer lanes.
         prompt_chunks: Chunks of a prompt for which there must be memory where L is chosen.
+        scorers: Models that judge the pictures, beside the one that draws them.
     """
 
     model: str
@@ -265,6 +291,7 @@ class RenderSpec:
     speed: Speed = Speed()
     strict_pixels: bool = False
     prompt_chunks: int = 1
+    scorers: tuple[ScorerSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,21 +313,6 @@ class RenderEnv:
     torch_version: str
     diffusers_version: str
     kernels: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSpec:
-    """How pictures are encoded, and what they say of themselves.
-
-    Attributes:
-        metadata: One of `picture_metadata.LEVELS`; plans made before there was a choice
-            have `none`.
-    """
-
-    format: str = "png"
-    png_level: int = 1
-    png_strategy: int = 3
-    metadata: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +345,9 @@ class RunSpec:
         occurrences_key: Object with the repeat numbers of equal rows; empty when all differ.
         schema_key: Object with the frozen Arrow schema of `data/`.
         bad_rows_key: Object with the rows that fail undrawn, and why; empty when none does.
+        score_columns: What the scorers say of each picture, by column.
+        filter: Condition (`dataset/where.py`) of pictures that end filtered; empty for none.
+        best_of, best_by: Of so many pictures of a row, the one with most of this column is kept.
         redo: What leases of a revision above 0 draw; None in an ordinary run.
     """
 
@@ -353,3 +368,8 @@ class RunSpec:
     retries: int
     redo: Redo | None = None
     bad_rows_key: str = ""
+    output_spec: OutputSpec = field(default_factory=OutputSpec)
+    score_columns: tuple[str, ...] = ()
+    filter: str = ""
+    best_of: int = 0
+    best_by: str = ""

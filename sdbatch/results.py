@@ -6,7 +6,8 @@ The second half of the nouns; `records.py` holds what is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class RenderedImage:
         num_lanes: L of the passes that drew it.
         prompt_truncated: The prompt was longer than the text encoder takes.
         latency_ms: Wall time from its first pass to its pixels.
+        scores: Column to what a scorer said; None where it failed.
     """
 
     row: RenderRow
@@ -30,6 +32,7 @@ class RenderedImage:
     num_lanes: int
     prompt_truncated: bool
     latency_ms: float
+    scores: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class ShardResult:
     """What one attempt made of a shard: the facts of its commit record.
 
     Attributes:
+        errors_file: Pictures that failed; None when none did.
+        filtered_file: Pictures that were drawn and filtered; None when none was.
         images_sha256: Hash over the ordered picture keys and their ends.
         errors: Error type to count.
         phase_seconds: load, solvers, text_encode, denoise, decode, image_encode, write.
@@ -85,3 +90,4 @@ class ShardResult:
     worker: str
     device_name: str
     attempts: int
+    filtered_file: DataFile | None = None

@@ -50,15 +50,9 @@ def test_the_public_names_are_loaded_lazily():
 
     assert done.returncode == 0, done.stderr
     assert set(sdbatch.__all__) == {
-        "bench",
-        "render",
-        "retry",
-        "repair",
-        "plan",
-        "open_dataset",
-        "load_model",
-        "__version__",
-    }
+        "__version__", "bench", "export", "grid", "load_model", "open_dataset", "plan", "preview",
+        "push", "render", "repair", "report", "retry", "score",
+    }  # fmt: skip
     assert all(hasattr(sdbatch, name) for name in sdbatch.__all__)
 
 

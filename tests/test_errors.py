@@ -79,7 +79,7 @@ def test_many_manifest_errors_are_counted_beyond_the_first_ones():
     first = errors.ManifestError("m", 1, "prompt", "", "is null")
     lines = str(errors.ManifestRowsError((first,), 3)).splitlines()
 
-    assert lines[1].startswith("... and 2 more; 'sdbatch manifest check ")
+    assert lines[1] == "... and 2 more; --report FILE writes all of them down"
 
 
 def test_an_input_picture_is_named_without_password_and_signature():

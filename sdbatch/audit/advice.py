@@ -32,11 +32,13 @@ _KINDS = {
 _UNKNOWN = (UNKNOWN, "draws the same rows again from the same seeds")
 
 
-def advice_for(error_type: str, out: str) -> tuple[str, str]:
+def advice_for(error_type: str, out: str, run: str = "main") -> tuple[str, str]:
     """(advice, command) for failures of a type; no command where the input must change."""
     kind, advice = _KINDS.get(error_type, _UNKNOWN)
     advice = advice.replace("{out}", shlex.quote(out))
     if kind == REQUEST:
         return advice, ""
     command = ["sdbatch", "retry", out, "--error-type", error_type]
+    if run != "main":
+        command += ["--run", run]
     return advice, shlex.join([*command, "--reseed", "1"] if kind == SEED else command)

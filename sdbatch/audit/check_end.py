@@ -13,6 +13,7 @@ from sdbatch.audit.report import Problem, Report
 from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError
 from sdbatch.storage import layout
 from sdbatch.storage.commit import CommitRecord, RunFolder, summarise
+from sdbatch.storage.record import KNOWN_PROTOCOLS
 from sdbatch.storage.rework import Rework, read_rework, rework_numbers
 from sdbatch.storage.store import Store
 from sdbatch.storage.success import success_numbers
@@ -61,6 +62,8 @@ def check_success(
             all others can be compared then.
     """
     expected = summarise(records, str(success.get("plan_id")), str(success.get("run")))
+    if success.get("protocol") in KNOWN_PROTOCOLS:  # an earlier version says the same in its own
+        expected["protocol"] = success["protocol"]
     for name, value in expected.items():
         if success.get(name) != value and name != "files" and not reworked:
             shown = f"{success.get(name)!r} instead of {value!r}"
@@ -162,7 +165,7 @@ def _unfinished(
         left = rework.left({record.result.shard_id: record.revision for record in records})
         what = f"{rework.word} {rework.number}: {len(left):,} of {len(rework.shards):,} shards"
         still = "are to be made again" if left else "are left, its success record is missing"
-        return f"{what} {still}, go on with: {rework.command(report.url)}"
+        return f"{what} {still}, go on with: {rework.command(report.url, report.run)}"
     if ended:
         return ""
     if missing := report.shards - len(records):

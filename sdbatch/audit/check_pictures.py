@@ -8,7 +8,6 @@ is decoded: a file that lies about it must not fill the memory.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,18 +17,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from sdbatch.audit.pictures import shard_rows
 from sdbatch.audit.report import Problem
-from sdbatch.dataset.images import decode, pixel_sha256
+from sdbatch.dataset.images import decode, keeps_pixels, picture_size, pixel_sha256
+from sdbatch.dataset.layouts import PARQUET, WEBDATASET
 from sdbatch.dataset.protocol import Tally
+from sdbatch.dataset.webdataset import sample_name
+from sdbatch.engine.shard_pictures import layout_of, picture_names
 from sdbatch.errors import DamagedError, StorageError
 from sdbatch.records import ImageId, RowStatus, Shard, image_key
+from sdbatch.results import DataFile
 from sdbatch.storage.commit import CommitRecord
 from sdbatch.storage.store import Store
 
 BATCH = 16
 THREADS = 4
 IDS = ("key", "row_index", "image_index", "shard_id")
+PICTURED = ("data", "filtered")
 PICTURE = ("image", "sha256", "pixel_sha256", "image_width", "image_height")
+
+
+COLUMNS = {
+    "data": PICTURE,
+    "metadata": (),
+    "errors": ("status", "error_type"),
+    "filtered": ("status", *PICTURE),
+}
+"""What is read of a file, by its kind."""
 
 
 class PictureCheck:
@@ -52,9 +66,9 @@ class PictureCheck:
         for kind, file in record.files:
             before = len(ends)
             try:
-                for rows in self._batches(file.key, kind):
+                for rows in self._batches(record, kind, file):
                     ends += [(_image_id(row), row["key"], _end(row)) for row in rows]
-                    if kind == "data":
+                    if kind in PICTURED:
                         yield from self._pictures(file.key, rows)
             except (pa.ArrowException, OSError, KeyError, TypeError, StorageError) as error:
                 yield Problem(file.key, 3, "unreadable", f"cannot be read ({error})")
@@ -62,17 +76,28 @@ class PictureCheck:
             found, ends = ends[before:], ends if kind != "metadata" else ends[:before]
             keys[kind] = [key for _, key, _ in found]
             yield from self._ids(file.key, found)
+        yield from self._beside(record, keys["metadata"])
         if keys["metadata"] != keys["data"]:
             message = "its rows are not those of the data file"
             yield Problem(record.result.metadata.key, 3, "rows", message)
         yield from self._rows(record, shard, ends)
 
-    def _batches(self, key: str, kind: str) -> Iterator[list[dict[str, Any]]]:
-        extra = {"data": PICTURE, "metadata": (), "errors": ("status", "error_type")}[kind]
+    def _batches(
+        self, record: CommitRecord, kind: str, file: DataFile
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Rows of a file; those of a tar, or of loose pictures, are told by `metadata/`."""
+        if kind == "data" and layout_of(file.key) != PARQUET:
+            names = [*IDS, *PICTURE]
+            for batch in shard_rows(self._store, record, names, pictures=True):
+                yield batch.select(names).to_pylist()
+        else:
+            yield from self._read(file.key, kind)
+
+    def _read(self, key: str, kind: str) -> Iterator[list[dict[str, Any]]]:
         with self._store.open(key) as source, pq.ParquetFile(source, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH):
                 _check_columns(batch)
-                yield batch.select([*IDS, *extra]).to_pylist()
+                yield batch.select([*IDS, *COLUMNS[kind]]).to_pylist()
 
     def _pictures(self, key: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -80,6 +105,20 @@ class PictureCheck:
                 self.images += 1
                 if fault:
                     yield Problem(key, 3, "picture", f"picture {row['key']}: {fault}")
+
+    def _beside(self, record: CommitRecord, keys: Sequence[str]) -> Iterator[Problem]:
+        """A tar, or an index of loose pictures, holds the rows of `metadata/` and no others."""
+        data = record.result.data
+        if layout_of(data.key) == PARQUET:
+            return
+        try:
+            names = picture_names(self._store, data.key)
+        except StorageError as error:
+            yield Problem(data.key, 3, "unreadable", f"cannot be read ({error})")
+            return
+        tar = layout_of(data.key) == WEBDATASET
+        if names != [sample_name(key) if tar else key for key in keys]:
+            yield Problem(data.key, 3, "rows", "its pictures are not those of the metadata file")
 
     def _ids(self, key: str, found: Sequence[tuple[ImageId, str, str]]) -> Iterator[Problem]:
         for (image_id, name, _), (following, _, _) in pairwise(found):
@@ -94,13 +133,13 @@ class PictureCheck:
     def _rows(
         self, record: CommitRecord, shard: Shard, ends: Sequence[tuple[ImageId, str, str]]
     ) -> Iterator[Problem]:
-        """Data and errors together hold each planned picture once."""
+        """Data, errors and filtered together hold each planned picture once."""
         key = record.result.data.key
         ordered = sorted(ends)
         ids = [image_id for image_id, _, _ in ordered]
         rows = {row for row, _ in ids}
         if len(set(ids)) != len(ids):
-            yield Problem(key, 3, "rows", "a picture stands in data and in errors")
+            yield Problem(key, 3, "rows", "a picture stands in two files of its shard")
         if len(ids) != shard.num_images:
             yield Problem(key, 3, "rows", f"{len(ids)} pictures of {shard.num_images} planned")
         if len(rows) != shard.num_rows:
@@ -132,14 +171,15 @@ def picture_fault(row: Mapping[str, Any]) -> str:
         return "its bytes are not those of its sha256"
     planned = (row["image_width"], row["image_height"])
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
+        size = picture_size(data, row["key"])
         if size != planned:
             return f"{size[0]}x{size[1]} pixels instead of {planned[0]}x{planned[1]}"
         pixels = decode(data, row["key"])
     except (DamagedError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({error})"
-    return "" if pixel_sha256(pixels) == row["pixel_sha256"] else "its pixels are not those hashed"
+    if keeps_pixels(data) and pixel_sha256(pixels) != row["pixel_sha256"]:
+        return "its pixels are not those hashed"
+    return ""
 
 
 def _check_columns(batch: pa.RecordBatch) -> None:

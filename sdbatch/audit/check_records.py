@@ -28,7 +28,8 @@ def read_shards(store: Store, key: str) -> list[Shard]:
     """
     try:
         with store.open(key) as file:
-            table = pq.read_table(file, columns=list(COLUMNS), use_threads=False)
+            reader = pq.ParquetFile(file, pre_buffer=False)
+            table = reader.read(list(COLUMNS), use_threads=False)
         return [Shard(**row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, TypeError) as error:
         raise DamagedError(store.join(key), f"no table of shards ({error})") from error
@@ -75,18 +76,25 @@ def check_record(
     rows_of = {
         "data": result.success,
         "metadata": result.success,
-        "errors": result.failed + result.filtered,
+        "errors": result.failed,
+        "filtered": result.filtered,
     }
     for kind, file in record.files:
         if file.num_rows != rows_of[kind]:
             message = f"{file.num_rows} rows in {file.key} instead of {rows_of[kind]}"
             yield Problem(key, 0, "counts", message)
         name = parse_data(file.key, job["run"])
-        expected = (kind, shard.shard_id, job["num_shards"], result.attempt)
-        if not name or (name.kind, name.shard_id, name.num_shards, name.attempt) != expected:
+        expected = (kind, shard.shard_id, result.attempt)
+        if (
+            not name
+            or (name.kind, name.shard_id, name.attempt) != expected
+            or name.num_shards not in (None, job["num_shards"])
+        ):
             yield Problem(key, 0, "record", f"names {file.key!r}, no file of this attempt")
-    if result.errors_file is None and rows_of["errors"]:
-        yield Problem(key, 0, "counts", f"{rows_of['errors']} failed pictures, no file of errors")
+    named = {kind for kind, _ in record.files}
+    for kind in ("errors", "filtered"):
+        if kind not in named and rows_of[kind]:
+            yield Problem(key, 0, "counts", f"{rows_of[kind]} pictures, no file of {kind}/")
 
 
 def _cut_once(shards: Sequence[Shard], num_rows: int) -> bool:

@@ -23,6 +23,7 @@ from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError
 from sdbatch.results import DataFile
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.lease import newest_epoch
 from sdbatch.storage.store import Store
 
 SHOWN = 20
@@ -143,8 +144,10 @@ class _Group:
     places: list[tuple[str, int, int]] = field(default_factory=list)  # key, row group, row
 
 
-def find_failures(store: Store, run: str = layout.MAIN, error_type: str | None = None) -> Failures:
-    """Group the failures of all committed shards of a run.
+def find_failures(
+    store: Store, run: str | Sequence[str] = layout.MAIN, error_type: str | None = None
+) -> Failures:
+    """Group the failures of all committed shards of a run, or of several.
 
     Args:
         error_type: Only failures of this type.
@@ -153,14 +156,12 @@ def find_failures(store: Store, run: str = layout.MAIN, error_type: str | None =
         InputError: There is no run, or nothing failed with this type.
         DamagedError: A record cannot be read.
     """
-    folder = RunFolder(store, run)
-    job = folder.read_job()
-    if job is None:
-        raise InputError(f"{store.url}: holds no run '{run}', name the output of sdbatch render")
+    runs = [run] if isinstance(run, str) else list(run)
     count = _Count(store, error_type)
     failed = shards = 0
+    planned = sum(_planned_shards(store, name) for name in runs)
     types: dict[str, int] = {}
-    for record in folder.records():
+    for record in (record for name in runs for record in RunFolder(store, name).records()):
         shards += 1
         failed += record.result.failed
         for name, number in record.result.errors.items():
@@ -174,9 +175,9 @@ def find_failures(store: Store, run: str = layout.MAIN, error_type: str | None =
     ranked = sorted(count.groups.items(), key=lambda item: (-item[1].count, item[0]))
     return Failures(
         url=store.url,
-        run=run,
+        run=runs[0] if len(runs) == 1 else "all",
         failed=failed,
-        shards=int(job["num_shards"]),
+        shards=planned,
         shards_done=shards,
         error_types=dict(sorted(types.items(), key=lambda item: (-item[1], item[0]))),
         kinds=len(ranked),
@@ -184,6 +185,16 @@ def find_failures(store: Store, run: str = layout.MAIN, error_type: str | None =
         groups=tuple(_told(store, *item) for item in ranked[:SHOWN]),
         unread=tuple(count.unread),
     )
+
+
+def _planned_shards(store: Store, run: str) -> int:
+    folder = RunFolder(store, run)
+    job = folder.read_job()
+    if job is not None:
+        return int(job["num_shards"])
+    if run != layout.MAIN and newest_epoch(store, run) is not None:
+        return 0  # a driver is about to plan it
+    raise InputError(f"{store.url}: holds no run '{run}', name the output of sdbatch render")
 
 
 class _Count:
@@ -198,7 +209,7 @@ class _Count:
         """Count the failures of one file; one that cannot be read is remembered."""
         try:
             with self._store.open(file.key) as source:
-                self._read(file.key, pq.ParquetFile(source))
+                self._read(file.key, pq.ParquetFile(source, pre_buffer=False))
         except (ObjectNotFoundError, DamagedError, pa.ArrowInvalid, OSError):
             self.unread.append(file.key)
 
@@ -242,7 +253,8 @@ def _told(store: Store, place: tuple[str, str], group: _Group) -> FailureGroup:
     """The second pass: examples and a traceback of one group."""
     name, message = place
     rows = [row for where in group.places for row in _row(store, *where)]
-    advice, command = advice_for(name, store.url)
+    run = layout.run_of(group.places[0][0]) if group.places else layout.MAIN
+    advice, command = advice_for(name, store.url, run)
     return FailureGroup(
         error_type=name,
         message=message,
@@ -268,7 +280,7 @@ def _row(store: Store, key: str, row_group: int, place: int) -> Iterator[dict[st
     wanted = ("key", "row_index", "shard_id", "prompt", "error_message", "traceback")
     try:
         with store.open(key) as source:
-            parquet = pq.ParquetFile(source)
+            parquet = pq.ParquetFile(source, pre_buffer=False)
             columns = [name for name in wanted if name in parquet.schema_arrow.names]
             before = 0
             for batch in parquet.iter_batches(

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sdbatch.audit.gc import collect_orphans
 from sdbatch.engine import job_folder
+from sdbatch.engine.picture_table import picture_table
 from sdbatch.engine.publish import publish
 from sdbatch.engine.summary import Summary
 from sdbatch.errors import InputError
@@ -21,25 +22,35 @@ from sdbatch.storage.store import Store
 S = TypeVar("S", bound=Summary)
 
 
-def finish(store: Store, summary: S, *, collect: bool, note: Callable[[str], None]) -> S:
+def finish(
+    store: Store,
+    summary: S,
+    *,
+    collect: bool,
+    note: Callable[[str], None],
+    run: str = layout.MAIN,
+) -> S:
     """Collect what no record names, write card and preview, and say where all of it is.
 
     Args:
         collect: Otherwise files of lost attempts stay, and the card lists the others by name.
         note: Told in a few lines.
+        run: The one that ended.
     """
+    stored = job_folder.read(store, run)
+    table = picture_table(store, stored) if stored else None
     if collect:
         try:
-            collect_orphans(store)
+            collect_orphans(store, run)
         except InputError as error:  # another driver has just begun a retry: its end collects
             note(f"note: nothing was collected ({error})")
             collect = False
-    stored = job_folder.read(store, layout.MAIN)
-    preview = publish(store, layout.MAIN, stored, collected=collect) if stored else ""
+    preview = publish(store, run, stored, collect, table) if stored else ""
     rate = f", {summary.images_per_s:.2f} images/s" if summary.images_per_s else ""
+    filtered = f", {summary.filtered:,} filtered" if summary.filtered else ""
     note(
         f"{summary.done:,} of {summary.images:,} images done ({summary.success:,} success, "
-        f"{summary.failed:,} failed){rate}, {summary.seconds:.1f} s in all"
+        f"{summary.failed:,} failed{filtered}){rate}, {summary.seconds:.1f} s in all"
     )
     note(f"dataset: {summary.output}")
     if preview:

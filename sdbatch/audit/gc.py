@@ -44,20 +44,22 @@ def collect_orphans(store: Store, run: str = layout.MAIN, dry_run: bool = False)
     _finished_with(store, folder, run)  # refuses before anything long is read
     found = [*find_files(store, run), *_scratch(store, run)]
     named = _named(store, folder, run)
-    orphans = sorted(key for key in found if key not in named)
+    orphans = sorted(key for key in found if layout.owner_key(key) not in named)
     if not dry_run:
         for key in orphans:
             store.delete(key)
-        for kind in layout.KINDS:
-            store.sweep(layout.data_prefix(kind, run))
+        # Folders of loose pictures one by one: those of other runs may lie beside them.
+        loose = {key.rpartition("/")[0] + "/" for key in found if layout.owner_key(key) != key}
+        for prefix in (*(layout.data_prefix(kind, run) for kind in layout.KINDS), *sorted(loose)):
+            store.sweep(prefix)
         store.sweep(layout.state_prefix(run), deep=True)
     return orphans
 
 
 def find_files(store: Store, run: str = layout.MAIN) -> Iterator[str]:
     """Keys of all dataset files of a run, named by a record or not."""
-    for kind in layout.KINDS:
-        for info in store.list(layout.data_prefix(kind, run)):
+    for folder_name in layout.FOLDERS:
+        for info in store.list(layout.data_prefix(folder_name, run)):
             if layout.parse_data(info.key, run):
                 yield info.key
 
@@ -83,7 +85,7 @@ def _finished_with(store: Store, folder: RunFolder, run: str) -> int:
         rework = read_rework(store, run, begun)
         raise InputError(
             f"{store.url}: a {rework.word} of run '{run}' is not finished, what looks left over "
-            f"may be needed: finish it with {rework.command(store.url)} first"
+            f"may be needed: finish it with {rework.command(store.url, run)} first"
         )
     return number
 

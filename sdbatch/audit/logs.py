@@ -12,11 +12,12 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sdbatch.audit.clock import parsed_time
 from sdbatch.audit.plain_text import plain
 from sdbatch.engine.log_file import LEVELS
+from sdbatch.engine.request import refuse_unknown
 from sdbatch.errors import InputError, ObjectNotFoundError
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
@@ -67,6 +68,22 @@ class LogLine:
         return "".join(parts) + (f"  [{facts}]" if facts else "") + below
 
 
+class LogOptions(TypedDict, total=False):
+    """Which lines are wanted; what is left out asks for all, of `session` for the latest.
+
+    `shard`, `row`: about this one. `worker`: of or about it. `level`: at least this serious,
+    one of `LEVELS`. `session`: `latest`, `all`, or the name of one call of `render`. `tail`:
+    only the last so many.
+    """
+
+    shard: int | None
+    row: int | None
+    worker: str | None
+    level: str
+    session: str
+    tail: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class LogFilter:
     """Which lines are wanted; None asks for all.
@@ -101,34 +118,25 @@ class _Session:
 
 
 def read_logs(
-    store: Store,
-    run: str = layout.MAIN,
-    *,
-    shard: int | None = None,
-    row: int | None = None,
-    worker: str | None = None,
-    level: str = "info",
-    session: str = LATEST,
-    tail: int | None = None,
+    store: Store, run: str = layout.MAIN, **wanted: Unpack[LogOptions]
 ) -> Iterator[LogLine]:
     """Lines of the logs of a run, oldest first.
 
     Args:
-        shard: Only lines about this shard.
-        row: Only lines about this manifest row.
-        worker: Only lines of or about this worker.
-        level: Only lines at least this serious, one of `LEVELS`.
-        session: `latest`, `all`, or the name of one call of `render`.
-        tail: Only the last so many of them.
+        wanted: Which lines, see `LogOptions`.
 
     Raises:
         InputError: There is no such session, or no run at all.
     """
-    if level not in LEVELS:
-        raise InputError(f"level {level!r}: one of {', '.join(LEVELS)}")
-    wanted = LogFilter(shard, row, worker, level)
-    sessions = _choose(store, run, session)
-    lines = (line for one in sessions for line in _merged(store, one, wanted))
+    names = LogFilter.__slots__
+    told: dict[str, Any] = {name: value for name, value in wanted.items() if name in names}
+    chosen = LogFilter(**told)
+    if chosen.level not in LEVELS:
+        raise InputError(f"level {chosen.level!r}: one of {', '.join(LEVELS)}")
+    refuse_unknown(wanted, LogOptions.__annotations__)
+    tail = wanted.get("tail")
+    sessions = _choose(store, run, wanted.get("session", LATEST))
+    lines = (line for one in sessions for line in _merged(store, one, chosen))
     return iter(lines if tail is None else deque(lines, maxlen=max(tail, 0)))
 
 

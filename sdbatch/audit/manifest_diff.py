@@ -110,7 +110,7 @@ def _dataset_rows(side: _Dataset, columns: Sequence[str], by: str) -> Iterator[R
             if kind == "data" or not file.num_rows:
                 continue
             with side.store.open(file.key) as opened:
-                for batch in pq.ParquetFile(opened).iter_batches(
+                for batch in pq.ParquetFile(opened, pre_buffer=False).iter_batches(
                     _BATCH, columns=wanted, use_threads=False
                 ):
                     table = pa.table(batch)

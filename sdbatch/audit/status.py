@@ -60,6 +60,7 @@ class Status:
             are left, `of_shards`; None when there is none.
         resume: Command that goes on, or says so in words; empty when nothing is left.
         read_seconds: How long this answer took.
+        runs: Where several runs are added up, each of them.
     """
 
     url: str
@@ -90,6 +91,7 @@ class Status:
     rework: Mapping[str, Any] | None
     resume: str
     read_seconds: float
+    runs: tuple[Status, ...] = ()
 
     @property
     def images_done(self) -> int:
@@ -257,7 +259,7 @@ def _eta(now: datetime, images_left: int, rate: float | None) -> str | None:
 
 def _resume_hint(store: Store, run: str, job: Mapping[str, Any], rework: Rework | None) -> str:
     if rework is not None:
-        return rework.command(store.url)
+        return rework.command(store.url, run)
     manifest = job.get("asked", {}).get("manifest")
     if not isinstance(manifest, str) or manifest in ("", "-"):
         return AGAIN

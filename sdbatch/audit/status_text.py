@@ -15,8 +15,8 @@ SLOW_S = 5.0
 def describe(status: Status, now: datetime | None = None) -> str:
     """What a person wants to know of a run in the morning."""
     now = now or datetime.now(UTC)
-    lines = [_headline(status), *_counts(status), *_now(status, now)]
-    if status.model:
+    lines = [_headline(status), *_counts(status), *_runs(status), *_now(status, now)]
+    if status.model and not status.runs:
         lines.append(f"model {status.model}, plan {status.plan_id[:12]}{_hours(status)}")
     if status.read_seconds > SLOW_S:
         lines.append(f"({status.shards_done:,} records read in {status.read_seconds:.1f} s)")
@@ -43,6 +43,15 @@ def _counts(status: Status) -> list[str]:
         see = shlex.join(["sdbatch", "errors", status.url])
         lines.append(f"failures: {shown}; see: {see}")
     return lines
+
+
+def _runs(status: Status) -> list[str]:
+    """A line for each run, where there are several."""
+    return [
+        f"  run {run.run}: {run.state.replace('_', ' ')}, {run.images_done:,} of {run.images:,} "
+        f"images, model {plain(run.model)}"
+        for run in status.runs
+    ]
 
 
 def _now(status: Status, now: datetime) -> list[str]:

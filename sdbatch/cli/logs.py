@@ -40,6 +40,7 @@ Exit codes: 0, or 2 when OUT holds no run or no such session, 3 storage.
     help="Which call of render; a run that was resumed has several.",
 )
 @click.option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N of them.")
+@click.option("--run", metavar="RUN", help="Of this run.  [default: that driven last]")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they were written.")
 def command(
     out: str,
@@ -49,6 +50,7 @@ def command(
     level: str,
     session: str,
     tail: int | None,
+    run: str | None,
     as_json: bool,
 ) -> int:
     """Show the logs of the run that writes OUT, oldest line first, in local time.
@@ -58,7 +60,7 @@ def command(
     """
     empty = True
     for line in open_dataset(out).logs(
-        shard=shard, row=row, worker=worker, level=level, session=session, tail=tail
+        shard=shard, row=row, worker=worker, level=level, session=session, tail=tail, run=run
     ):
         empty = False
         click.echo(json.dumps(line.to_json()) if as_json else line.describe())

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from types import FrameType
@@ -31,13 +32,23 @@ COMMANDS = {
     "stop": ("Draw", "Ask a running render to end in order, from any machine."),
     "retry": ("Draw", "Draw the failed pictures of a dataset again; all others stay."),
     "plan": ("Draw", "Say what a run would do, and draw nothing."),
+    "preview": ("Draw", "Draw a few rows of a manifest onto one sheet, and time the rest."),
     "status": ("Look", "Counts, rate, finish time and failures of a run, from storage alone."),
     "errors": ("Look", "What failed and why, in groups, and the command that draws it again."),
     "logs": ("Look", "What the driver and the workers wrote down, by shard, row or worker."),
+    "report": ("Look", "One page about a dataset: pictures, numbers, failures and times."),
+    "grid": ("Look", "Pictures of a dataset side by side, over two of its columns."),
+    "files": (
+        "Look",
+        "The files of a dataset that are committed so far, for readers during a run.",
+    ),
     "bench": ("Look", "Measure a model on this machine: pictures, memory, arithmetic."),
     "manifest": ("Look", "Check, look at and rearrange manifests; what they may ask for."),
+    "score": ("Look", "Let CLIP, SigLIP, aesthetic or safety models judge a dataset's pictures."),
     "replay": ("Look", "Draw pictures of a dataset again and compare them, pixel by pixel."),
     "trace": ("Look", "Show one row from noise to picture, as a strip to look at."),
+    "export": ("Keep", "Write a dataset in another form, chosen by rows; later only what is new."),
+    "push": ("Keep", "Bring a dataset to the Hugging Face Hub; later only what is new."),
     "verify": ("Keep", "Check a dataset against its records, from counts to single pixels."),
     "repair": ("Keep", "Make damaged shards whole again; what is proven intact stays."),
     "gc": ("Keep", "Delete files of a finished run that no record names."),
@@ -93,10 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception:  # noqa: BLE001  # a fault of ours: shown whole, but for secrets
         code = 1
         click.echo(redact(traceback.format_exc()), err=True)
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if before is not None:
+        # A process that is about to end leaves with its code whoever tells it to go once more.
+        last = partial(_leave, code) if argv is None else before
+        signal.signal(signal.SIGTERM, last)
+    sys.exit(code)
 
 
 def _hear_sigterm() -> Any:
@@ -112,6 +125,10 @@ def _hear_sigterm() -> Any:
         raise KeyboardInterrupt
 
     return signal.signal(signal.SIGTERM, interrupt)
+
+
+def _leave(code: int, number: int, _: FrameType | None) -> None:  # noqa: ARG001  # a handler
+    os._exit(code)
 
 
 def _complain(line: str, code: int, given: Sequence[str]) -> None:

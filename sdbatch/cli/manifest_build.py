@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import click
@@ -54,24 +55,30 @@ def command(
 
     The chosen values become columns: var_NAME of a variable, slot_NAME of a wildcard, slot_2
     of the second place that is chosen. In a grid the leftmost place changes slowest. A file
-    holds one template a line.
+    holds one template a line. Files and DIR may lie on this machine or at any fsspec URL.
     """
-    from sdbatch.manifest.template_files import template_lines
+    from sdbatch.manifest.local_copy import local_copy
+    from sdbatch.manifest.template_files import names_remote_file, template_lines
     from sdbatch.manifest.templates import expand
     from sdbatch.manifest.wildcards import WildcardFolder
     from sdbatch.manifest.written import demand_parquet, write_manifest
 
     demand_parquet(output)
-    made = expand(
-        template_lines(template),
-        mode=mode,
-        rows=rows,
-        seed=seed,
-        limit=limit,
-        wildcards=WildcardFolder(wildcards) if wildcards else None,
-        columns=dict(_column(text) for text in set_column),
-    )
-    count = write_manifest(output, made.schema, made)
+    with ExitStack() as keep:
+        if names_remote_file(template):
+            template = keep.enter_context(local_copy(template)).path
+        if wildcards:
+            wildcards = keep.enter_context(local_copy(wildcards)).path
+        made = expand(
+            template_lines(template),
+            mode=mode,
+            rows=rows,
+            seed=seed,
+            limit=limit,
+            wildcards=WildcardFolder(wildcards) if wildcards else None,
+            columns=dict(_column(text) for text in set_column),
+        )
+        count = write_manifest(output, made.schema, made)
     click.echo(f"{output}: {count:,} rows, columns {', '.join(made.schema.names)}")
     return 0
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from sdbatch.engine.check_run import ManifestCheck, check_manifest
+from sdbatch.job import PROMPT_SYNTAXES
 
 EPILOG = """\
 \b
 Examples:
   sdbatch manifest check prompts.parquet --model stable-diffusion-v1-5/stable-diffusion-v1-5
   sdbatch manifest check prompts.parquet --report errors.parquet
+  sdbatch manifest check prompts.csv --prompt-syntax a1111 --scheduler "DPM++ 2M Karras"
 
 Exit codes: 0 every row can be drawn, 2 some cannot: the first 20 are shown, all are counted.
 """
@@ -26,10 +29,24 @@ Exit codes: 0 every row can be drawn, 2 some cannot: the first 20 are shown, all
     metavar="FILE",
     help="Write all problems to this Parquet file: file, row, column, value, message.",
 )
+@click.option(
+    "--num-images-per-prompt", type=click.IntRange(1), metavar="N", default=1,
+    help="Pictures of rows that do not say how many.",
+)  # fmt: skip
+@click.option("--scheduler", metavar="NAME", default="", help="Of rows that name none.")
+@click.option(
+    "--prompt-syntax", type=click.Choice(PROMPT_SYNTAXES), default=PROMPT_SYNTAXES[0],
+    help="How prompts of rows that do not say are read.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--check-files", is_flag=True,
+    help="Open every picture that rows point to; otherwise their folders are listed.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the findings for machines.")
-def command(manifest: str, model: str, report: str | None, as_json: bool) -> int:
+def command(manifest: str, as_json: bool, **how: Any) -> int:
     """Check every row of MANIFEST; draws nothing and needs no GPU."""
-    found = check_manifest(manifest, model=model, report=report)
+    found = check_manifest(manifest, **how)
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else _text(found))
     return 2 if found.total else 0
 

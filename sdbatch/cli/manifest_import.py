@@ -13,7 +13,7 @@ Kinds, told from the source where they can be:
   infotext           A1111's text files of settings
   prompts-from-file  A1111's --prompt "a fox" --steps 20
   kohya              a fox --n blurry --w 512 --h 768 --s 28
-  diffusiondb        metadata.parquet          comfyui        API prompt, .json
+  diffusiondb        metadata.parquet, .json   comfyui        API prompt, .json
   partiprompts       PartiPrompts.tsv          drawbench      .csv
   geneval            .jsonl                    t2i-compbench  .txt
   image2image, upscale, colorize    a folder: one row a picture, to draw from it
@@ -33,7 +33,7 @@ Exit codes: 0 done, 2 input, 3 storage.
     help="Where pictures have their prompts: metadata; none for upscale and colorize.",
 )
 def command(source: str, output: str, kind: str | None, prompt_from: PromptFrom | None) -> int:
-    """Read prompts that other programs wrote.
+    """Read prompts that other programs wrote; SOURCE is a path or any fsspec URL.
 
     Settings that sdbatch has no column for are kept in columns of their own, such as
     a1111_model_hash or comfyui_prompt.

@@ -15,7 +15,16 @@ from click.core import ParameterSource
 
 from sdbatch.engine.check_run import BAD_ROWS
 from sdbatch.errors import ManifestError
-from sdbatch.job import DTYPES, ENGINES, PICTURE_METADATA, PROMPT_SYNTAXES
+from sdbatch.job import (
+    CAPTIONS,
+    CHROMAS,
+    DTYPES,
+    ENGINES,
+    FORMATS,
+    IMAGE_FORMATS,
+    PICTURE_METADATA,
+    PROMPT_SYNTAXES,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +89,21 @@ class WorkerRange(click.ParamType[int | str]):
         return int(text) if text.isdigit() else text
 
 
+class OnlyNew(click.ParamType[bool | str]):
+    """A dataset to compare with, or nothing for the output itself."""
+
+    name = "DATASET"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,  # noqa: ARG002  # click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> bool | str:
+        """Return True, or the place of the dataset."""
+        return True if value is True else str(value)
+
+
 AUTO: dict[str, Any] = {"type": NumberOrAuto(), "metavar": "N|auto"}
 
 PICTURES: dict[str, Any] = {"cls": Flag, "group": "Pictures"}
@@ -108,9 +132,52 @@ OPTIONS = (
         help="How prompts are read; a1111: (word:1.2), [word], BREAK.  [default: plain]",
     ),
     click.option(
+        "--image-format", type=click.Choice(IMAGE_FORMATS), **PICTURES,
+        help="How pictures are stored.  [default: png]",
+    ),
+    click.option(
+        "--quality", type=int, metavar="N", **PICTURES,
+        help="Of lossy files, 1 to 100.  [default: jpeg, webp and jxl 90, avif 75]",
+    ),
+    click.option(
+        "--lossless", is_flag=True, help="WebP or JPEG XL that keeps every pixel.", **PICTURES
+    ),
+    click.option(
+        "--chroma", type=click.Choice(CHROMAS), **PICTURES,
+        help="How finely JPEG and AVIF keep colour; 444 is all.  [default: 420]",
+    ),
+    click.option(
+        "--png-level", type=int, metavar="N", **PICTURES,
+        help="Pillow's PNG at level 0 to 9, 9 is smallest.  [default: a faster writer]",
+    ),
+    click.option(
+        "--save-size", metavar="WxH", **PICTURES,
+        help="Resize each picture to this before it is stored (Lanczos).",
+    ),
+    click.option(
         "--picture-metadata", type=click.Choice(PICTURE_METADATA), **PICTURES,
         help="What pictures say of themselves: A1111's infotext and that a model drew them, the "
         "latter alone, or nothing.  [default: infotext]",
+    ),
+    click.option(
+        "--format", type=click.Choice(FORMATS), **JOB,
+        help="How the dataset is laid out; files: a folder of pictures.  [default: parquet]",
+    ),
+    click.option(
+        "--captions", type=click.Choice(CAPTIONS), **JOB,
+        help="Put each prompt beside its picture as .txt; with webdataset and files.",
+    ),
+    click.option(
+        "--caption-column", metavar="NAME", **JOB,
+        help="Also store each prompt under this name, say text, for trainers.",
+    ),
+    click.option(
+        "--class-label", metavar="COLUMN", **JOB,
+        help="A manifest column of classes: the dataset holds their numbers and names.",
+    ),
+    click.option(
+        "--license", metavar="ID", **JOB,
+        help="Licence that the dataset card states, as the Hub writes it, say cc0-1.0.",
     ),
     click.option(
         "--num-images-per-prompt", type=int, metavar="N", help="Pictures per manifest row.",
@@ -118,6 +185,26 @@ OPTIONS = (
     ),
     click.option(
         "--seed", type=int, help="Job seed, for rows without their own.  [default: 0]", **PICTURES
+    ),
+    click.option(
+        "--score", multiple=True, metavar="NAME=MODEL", **PICTURES,
+        help="Column NAME_score by a CLIP, SigLIP or aesthetic model; may be repeated.",
+    ),
+    click.option(
+        "--safety", metavar="MODEL|none", **PICTURES,
+        help="Columns nsfw and nsfw_score by diffusers' safety checker; pictures stay as they are.",
+    ),
+    click.option(
+        "--filter", metavar="CONDITION", **PICTURES,
+        help="Keep pictures apart, in filtered/, for which this holds: 'nsfw or is_blank'.",
+    ),
+    click.option(
+        "--best-of", type=int, metavar="N", **PICTURES,
+        help="Draw N pictures of each row and keep the best; the others go to filtered/.",
+    ),
+    click.option(
+        "--best-by", metavar="COLUMN", **PICTURES,
+        help="What is best: the largest value of this.  [default: the first score]",
     ),
     click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder or hub id.", **MODEL),
     click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model.", **MODEL),
@@ -150,6 +237,10 @@ OPTIONS = (
         "--images-per-s", type=float, metavar="X", help="Or the speed of one worker.", **LIMITS
     ),
     click.option(
+        "--probe", type=int, metavar="N", **LIMITS,
+        help="Or measure it: draw N of the rows, here and now, and throw them away.",
+    ),
+    click.option(
         "--price-per-hour", type=float, metavar="X", help="Of one GPU, in any currency.", **LIMITS
     ),
     click.option(
@@ -174,6 +265,15 @@ OPTIONS = (
         "--passthrough-prefix", metavar="TEXT", **JOB,
         help="Begin the names of columns that pass through with this, say in_.",
     ),
+    click.option(
+        "--append", metavar="RUN", **JOB,
+        help="Add a run to the finished dataset OUT under this name, say 20261122.",
+    ),
+    click.option(
+        "--only-new", is_flag=False, flag_value=True, type=OnlyNew(), metavar="[DATASET]", **JOB,
+        help="Leave out rows that stand in OUT, or in DATASET, with the same request; write it "
+        "last, or as --only-new=DATASET.",
+    ),
     click.option("--job", metavar="FILE", help="Job file (YAML); flags override it.", **JOB),
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file.",
@@ -186,6 +286,10 @@ OPTIONS = (
     click.option(
         "--bad-rows", type=click.Choice(BAD_ROWS), **JOB,
         help="Rows that cannot be drawn: refuse to begin, or fail them alone.  [default: refuse]",
+    ),
+    click.option(
+        "--report", "problems", metavar="FILE", **JOB,
+        help="Write every problem of a row to this Parquet file.",
     ),
 )  # fmt: skip
 

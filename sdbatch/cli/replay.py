@@ -26,15 +26,21 @@ Exit codes: 0 all equal, 4 a picture differs, 2 no such key or another model.
 @click.option(
     "--out", metavar="DIR", help="Write both pictures there, and their difference beside them."
 )
+@click.option("--run", metavar="RUN", help="The run of row numbers; keys say it themselves.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report for machines.")
 def command(
-    dataset: str, keys: tuple[str, ...], model: str | None, out: str | None, as_json: bool
+    dataset: str,
+    keys: tuple[str, ...],
+    model: str | None,
+    out: str | None,
+    run: str | None,
+    as_json: bool,
 ) -> int:
     """Draw the pictures KEY... of the dataset OUT again, from the dataset alone.
 
     A KEY is that of the column `key`, or the number of a row, for all its pictures. Rows
     that failed are tried again. What a picture was drawn on is compared as well.
     """
-    report = open_dataset(dataset).replay(keys, model=model, out=out)
+    report = open_dataset(dataset).replay(keys, model=model, out=out, run=run)
     click.echo(json.dumps(report.to_dict()) if as_json else report.describe())
     return report.exit_code

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from sdbatch.cli.answer import answer
-from sdbatch.cli.options import MODEL, OPTIONS, RENDER_OPTIONS, given
+from sdbatch.cli.options import JOB, MODEL, OPTIONS, RENDER_OPTIONS, given
 from sdbatch.cli.progress import log_format_option, reporter
 from sdbatch.engine.rework_summary import RepairSummary, RetrySummary
 from sdbatch.engine.session import Reporter
@@ -41,6 +41,9 @@ def rework_options(command: F) -> F:
     for option in reversed((*OPTIONS, *RENDER_OPTIONS)):
         if _name_of(option) in SHARED:
             command = option(command)
+    command = click.option("--run", metavar="RUN", help="An appended run.  [default: main]", **JOB)(
+        command
+    )
     return click.option(
         "--model", metavar="NAME_OR_PATH", help="Where the planned weights lie now.", **MODEL
     )(command)

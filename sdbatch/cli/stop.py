@@ -13,14 +13,15 @@ from sdbatch.cli.answer import answer as answer_line
 
 @click.command(epilog="Exit codes: 0 asked, or nobody is at work; 2 there is no run; 3 storage.")
 @click.argument("out")
+@click.option("--run", metavar="RUN", help="Only the driver of this run.")
 @click.option("--json", "as_json", is_flag=True, help="Print all fields for machines.")
-def command(out: str, as_json: bool) -> int:
+def command(out: str, run: str | None, as_json: bool) -> int:
     """Ask the driver that writes OUT to stop; what is in flight is stored first.
 
     The driver looks every 5 s, begins nothing new, stores what is in flight and exits 75. The
     same render command resumes. Works from every machine that sees OUT.
     """
-    answer = api.stop(out)
+    answer = api.stop(out, run=run)
     if as_json:
         click.echo(answer_line(asdict(answer)))
     elif answer.asked:

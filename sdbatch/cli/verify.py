@@ -25,9 +25,10 @@ from sdbatch.api import open_dataset
     show_default=True,
     help="Share of the shards whose files levels 2 and 3 read.",
 )
+@click.option("--run", metavar="RUN", help="Only this run.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report for machines.")
-def command(out: str, level: int, sample: float, as_json: bool) -> int:
+def command(out: str, level: int, sample: float, run: str | None, as_json: bool) -> int:
     """Check the dataset OUT against its plan and records."""
-    report = open_dataset(out).verify(level, sample)
+    report = open_dataset(out).verify(level, sample, run=run)
     click.echo(json.dumps(report.to_json()) if as_json else report.describe())
     return report.exit_code

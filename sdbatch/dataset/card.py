@@ -16,9 +16,21 @@ from typing import Any, NamedTuple
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sdbatch.dataset.layouts import FILES, WEBDATASET
+
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#|~$])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+class RunLine(NamedTuple):
+    """A run of a dataset that has several: its name, what drew it, how its pictures ended."""
+
+    run: str
+    model: str
+    model_revision: str
+    success: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,15 @@ class CardFacts:
         data_files: Patterns or names below the dataset's root. Patterns are exact once
             files of lost attempts are removed; otherwise name the files.
         errors_files: Empty when nothing failed: readers refuse a pattern without files.
+        filtered_files: Likewise.
         preview: A picture to show, below the root; empty for none.
         license: As the Hub writes it; `other` when nobody has said.
+        layout: One of those in `layouts.py`.
+        captions: `txt` where each prompt stands beside its picture.
+        caption_column: A column that repeats the prompt; empty for none.
+        picture: Ending of picture files.
+        features: Types of columns, as YAML says them, for readers that would guess them.
+        runs: All runs where there are several; counts and files are then those of all.
     """
 
     title: str
@@ -54,13 +73,21 @@ class CardFacts:
     size_bytes: int
     metadata_bytes: int = 0
     errors_bytes: int = 0
+    filtered_bytes: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     error_counts: Mapping[str, int] = field(default_factory=dict)
     data_files: tuple[str, ...] = ("data/*.parquet",)
     metadata_files: tuple[str, ...] = ("metadata/*.parquet",)
     errors_files: tuple[str, ...] = ()
+    filtered_files: tuple[str, ...] = ()
     preview: str = "preview.jpg"
     license: str = "other"
+    runs: tuple[RunLine, ...] = ()
+    layout: str = "parquet"
+    captions: str = ""
+    caption_column: str = ""
+    picture: str = "png"
+    features: tuple[Mapping[str, Any], ...] = ()
 
 
 def write_card(facts: CardFacts) -> str:
@@ -76,7 +103,12 @@ def write_card(facts: CardFacts) -> str:
     environment.filters["text"] = markdown_text
     front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=100)
     return environment.get_template("card.md.j2").render(
-        facts=facts, front_matter=front, settings=_shown(facts.settings)
+        facts=facts,
+        front_matter=front,
+        settings=_shown(facts.settings),
+        folder="images/" if facts.layout == FILES else "data/",
+        image=facts.picture if facts.layout == WEBDATASET else "image",
+        caption=facts.caption_column or ("txt" if facts.layout == WEBDATASET else "prompt"),
     )
 
 
@@ -86,6 +118,7 @@ def front_matter(facts: CardFacts) -> dict[str, Any]:
         _Config("default", facts.data_files, facts.success, facts.size_bytes),
         _Config("metadata", facts.metadata_files, facts.success, facts.metadata_bytes),
         _Config("errors", facts.errors_files, facts.failed, facts.errors_bytes),
+        _Config("filtered", facts.filtered_files, facts.filtered, facts.filtered_bytes),
     ]
     configs = [config for config in configs if config.files]
     return {
@@ -94,7 +127,7 @@ def front_matter(facts: CardFacts) -> dict[str, Any]:
         "tags": ["synthetic", "stable-diffusion", "sdbatch"],
         "size_categories": [size_category(facts.success)],
         "configs": [_files(config) for config in configs],
-        "dataset_info": [_info(config) for config in configs],
+        "dataset_info": [_info(config, facts) for config in configs],
     }
 
 
@@ -125,10 +158,12 @@ def _files(config: _Config) -> dict[str, Any]:
     return {"config_name": config.name, "data_files": [train], **chosen}
 
 
-def _info(config: _Config) -> dict[str, Any]:
+def _info(config: _Config, facts: CardFacts) -> dict[str, Any]:
     # `datasets` reads the number of rows only when a number of bytes stands beside it.
     split = {"name": "train", "num_bytes": config.size_bytes, "num_examples": config.rows}
-    return {"config_name": config.name, "splits": [split]}
+    known = config.name == "default" and facts.features
+    types = {"features": [dict(one) for one in facts.features]} if known else {}
+    return {"config_name": config.name, **types, "splits": [split]}
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -78,6 +78,8 @@ def image_columns(
         "image_bytes": len(encoded.data),
         "sha256": encoded.sha256,
         "pixel_sha256": encoded.pixel_sha256,
+        **encoded.quality.columns(),
+        **image.scores,
         "prompt_truncated": image.prompt_truncated,
         "latency_ms": image.latency_ms,
         "batch_size": image.num_lanes,

@@ -1,26 +1,27 @@
 """Pixels to bytes and back.
 
-A format is one row of a table: another one is a function beside `_png`. Files hold no
-clock and no host name, so that the same pixels give the same bytes on every attempt.
-PNG is written at level 1 with run-length matching: no larger than Pillow's default on
-photo-like pictures, two to five times as fast, and the GIL is free meanwhile. Flat art
-is smaller at level 6.
+What is hashed, measured and encoded are the same pixels: those that were drawn, resized where
+the plan says so. Files hold no clock and no host name, so that the same pixels give the same
+bytes on every attempt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sdbatch.dataset.picture_metadata import PictureMetadata, png_info
+from sdbatch.dataset.encoders import FORMATS, register_reader
+from sdbatch.dataset.picture_metadata import PictureMetadata
+from sdbatch.dataset.quality import Quality, quality_of
 from sdbatch.errors import DamagedError, JobError, RenderError
-from sdbatch.records import ImageSpec
+from sdbatch.output_specs import ImageSpec
 
 NO_METADATA = PictureMetadata()
 
@@ -32,7 +33,8 @@ class EncodedImage:
     Attributes:
         format: `png`, ...; also the ending of its file name.
         sha256: Of `data`.
-        pixel_sha256: Of the raw pixels, whatever the format.
+        pixel_sha256: Of the raw pixels that were encoded, whatever the format keeps of them.
+        quality: What they say of the picture.
     """
 
     data: bytes
@@ -41,6 +43,7 @@ class EncodedImage:
     height_px: int
     sha256: str
     pixel_sha256: str
+    quality: Quality
 
 
 def encode(
@@ -63,7 +66,8 @@ def encode(
         )
     if spec.format not in FORMATS:
         raise JobError(f"image.format: '{spec.format}' is unknown, one of {', '.join(FORMATS)}")
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    pixels = fitted(pixels, spec)
+    picture = Image.fromarray(pixels)
     data = FORMATS[spec.format](picture, spec, metadata)
     height, width, _ = pixels.shape
     return EncodedImage(
@@ -73,42 +77,74 @@ def encode(
         height_px=height,
         sha256=hashlib.sha256(data).hexdigest(),
         pixel_sha256=pixel_sha256(pixels),
+        quality=quality_of(picture),
     )
+
+
+def fitted(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+    """Pixels as they are encoded: drawn ones, resized by Lanczos to the plan's `save_size`."""
+    height, width, _ = pixels.shape
+    size = spec.size(width, height)
+    pixels = np.ascontiguousarray(pixels)
+    if size == (width, height):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def pixel_sha256(pixels: NDArray[np.uint8]) -> str:
     """Hash of the raw RGB bytes, row by row: equal pictures, equal hash, in any format."""
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data).hexdigest()
+
+
+def picture_size(data: bytes, name: str = "picture") -> tuple[int, int]:
+    """(width, height) from the header of an encoded picture; no pixel is decoded.
+
+    Raises:
+        DamagedError: The bytes are no picture.
+    """
+    with _opened(data, name) as image:
+        return image.size
 
 
 def decode(data: bytes, name: str = "picture") -> NDArray[np.uint8]:
     """Pixels of an encoded picture, uint8 `[H, W, 3]`.
 
     Args:
-        data: A whole file, in any format that Pillow reads.
+        data: A whole file, in any format that Pillow reads, JPEG XL with its plugin.
         name: What messages call it.
 
     Raises:
         DamagedError: The bytes are no picture, or only part of one.
     """
+    with _opened(data, name) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def keeps_pixels(data: bytes) -> bool:
+    """Whether a file says of itself that it holds the very pixels that were encoded.
+
+    True of PNG and lossless WebP. A lossless JPEG XL cannot be told from a lossy one.
+    """
+    if data.startswith(b"\x89PNG"):
+        return True
+    return data[:4] == b"RIFF" and b"VP8L" in _riff_chunks(data)
+
+
+def _riff_chunks(data: bytes) -> Iterator[bytes]:
+    """Names of the chunks of a WebP file, whose contents are padded to whole words."""
+    at = 12
+    while at + 8 <= len(data):
+        yield data[at : at + 4]
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    if lacks := register_reader(data):
+        raise DamagedError(name, lacks)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            yield image
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, RuntimeError) as error:
         raise DamagedError(name, f"cannot be read as a picture ({error})") from error
-
-
-def _png(image: Image.Image, spec: ImageSpec, metadata: PictureMetadata) -> bytes:
-    target = io.BytesIO()
-    image.save(
-        target,
-        "PNG",
-        compress_level=spec.png_level,
-        compress_type=spec.png_strategy,
-        pnginfo=png_info(metadata),
-    )
-    return target.getvalue()
-
-
-FORMATS: Mapping[str, Callable[[Image.Image, ImageSpec, PictureMetadata], bytes]] = {"png": _png}
-"""Format to its encoder."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdbatch.manifest import infotext
@@ -62,6 +63,20 @@ def picture_metadata(
     if level == NONE:
         return PictureMetadata()
     return PictureMetadata(_infotext(row, model, revision) if level == INFOTEXT else "", XMP)
+
+
+def exif_bytes(metadata: PictureMetadata) -> bytes:
+    """The infotext as EXIF block of other formats, where A1111 keeps it too; may be empty.
+
+    Source: CIPA DC-008, Exif 2.32, 4.6.5 tag UserComment: eight bytes name the code, then the
+    text. Its `UNICODE` is UTF-16; readers of infotexts expect the high byte first.
+    """
+    if not metadata.infotext:
+        return b""
+    exif = Image.Exif()
+    text = metadata.infotext.encode("utf-16-be", "surrogatepass")
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + text
+    return exif.tobytes()
 
 
 def png_info(metadata: PictureMetadata) -> PngInfo | None:

@@ -1,23 +1,19 @@
-"""What every layout of a dataset must offer, and what a finished shard reports.
-
-A layout is one file beside `parquet.py` with a function of this shape. It reads the
-spool in order, once, and writes local files; where they go is for others to say.
-"""
+"""What a finished shard reports, whatever its layout, and how its pictures are counted."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
-import pyarrow as pa
-
+from sdbatch.dataset.files import LooseFile
 from sdbatch.dataset.row_groups import ShardFile
-from sdbatch.dataset.spool import Spool
 from sdbatch.records import RowStatus
+
+
+def _nothing() -> Iterator[LooseFile]:
+    return iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +22,8 @@ class ShardFiles:
 
     Attributes:
         errors: None when nothing failed.
+        filtered_file: Pictures that were filtered, with their reasons; None when none was.
+        loose: Files that stand beside `data`, one in memory at a time; may be asked again.
         error_counts: Error type to number of pictures.
         images_sha256: Hash over the ordered picture keys and their ends.
     """
@@ -38,27 +36,8 @@ class ShardFiles:
     filtered: int
     error_counts: Mapping[str, int]
     images_sha256: str
-
-
-class DatasetWriter(Protocol):
-    """Writes the files of one shard."""
-
-    def __call__(
-        self, spool: Spool, user: pa.Table, folder: Path, plan_id: str, run: str
-    ) -> ShardFiles:
-        """Write all files of a shard into `folder`, made if absent.
-
-        Args:
-            spool: Every picture of the shard; it also carries the frozen schema.
-            user: The manifest's own columns, and `row_index` to find rows by.
-            folder: Local.
-            plan_id: Goes into footers, for those who find a lone file.
-            run: Likewise.
-
-        Raises:
-            StorageError: The local disk is full.
-        """
-        ...
+    filtered_file: ShardFile | None = None
+    loose: Callable[[], Iterator[LooseFile]] = _nothing
 
 
 @dataclass

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,12 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sdbatch.dataset.arrow_types import normal_type
 from sdbatch.dataset.disk import local_disk
-from sdbatch.dataset.schema import IMAGE, LOW_CARDINALITY
+from sdbatch.dataset.schema import CAPTION, IMAGE, LOW_CARDINALITY, class_names, role_of
 from sdbatch.errors import SdbatchError
 
 GROUP_BYTES = 32 * 2**20
@@ -33,6 +35,11 @@ GROUP_ROWS = 8192
 
 _CHUNKING = {"min_chunk_size": 262_144, "max_chunk_size": 1_048_576, "norm_level": 0}
 _IMAGE_BYTES = f"{IMAGE.name}.bytes"
+
+
+def picture_name(key: str, file_format: str) -> str:
+    """What the file of a picture is called, in every layout."""
+    return f"{key}.{file_format}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ def _frozen(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     if found < 0:
         raise SdbatchError(f"column '{field.name}': not among the columns of the manifest")
     column = table.column(found)
+    if names := class_names(field):
+        return _numbered(column, field.name, names)
     try:
         # Between a type and its normal form nothing is lost, and the unsafe cast cannot fail:
         # a rendered shard must not sink for one odd value. Anything else is cast with care.
@@ -95,37 +104,40 @@ def _frozen(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
         ) from error
 
 
-class RowGroupFile:
-    """A Parquet file in the making; leaving it as a context manager closes it.
+def _numbered(column: pa.ChunkedArray, name: str, names: Sequence[str]) -> pa.ChunkedArray:
+    """Classes by their numbers; a value that the plan did not see cannot be stored."""
+    numbers = pc.index_in(column.cast(pa.string()), pa.array(names, pa.string()))
+    if numbers.null_count != column.null_count:
+        raise SdbatchError(f"column '{name}': holds a class that the plan did not find")
+    return numbers.cast(pa.int64())
+
+
+class RowFile(ABC):
+    """A file in the making, written a row group at a time; as a context manager it closes.
 
     Args:
         path: Local file, replaced if it exists.
-        schema: Columns to write.
+        schema: Columns of its rows.
         user: Where columns that rows do not bring come from.
-        footer: Facts for the footer, under the key `sdbatch`.
 
     Raises:
         StorageError: From every method: the disk is full or the path cannot be used.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        schema: pa.Schema,
-        user: UserColumns | None = None,
-        footer: Mapping[str, str] | None = None,
-    ) -> None:
-        self._path, self._user = path, user
-        notes = {"content_defined_chunking": json.dumps(_CHUNKING)}
-        if footer is not None:
-            notes["sdbatch"] = json.dumps(dict(footer))
-        self._schema = schema.with_metadata({**(schema.metadata or {}), **notes})
+    def __init__(self, path: Path, schema: pa.Schema, user: UserColumns | None = None) -> None:
+        self._path, self._schema, self._user = path, schema, user
         self._rows: list[Mapping[str, Any]] = []
         self._images: list[bytes | None] = []
         self._bytes = 0
         self._num_rows = 0
-        with local_disk(path):
-            self._writer = pq.ParquetWriter(path, self._schema, **_settings(self._schema))
+
+    @abstractmethod
+    def _write(self, table: pa.Table) -> None:
+        """Append the rows of a group."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """End the file; may be repeated."""
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +149,7 @@ class RowGroupFile:
         trace: TracebackType | None,
     ) -> None:
         with local_disk(self._path):
-            self._writer.close()
+            self._close()
 
     def add(self, columns: Mapping[str, Any], data: bytes | None) -> None:
         """Append a row: values of our columns, and the encoded picture if there is one."""
@@ -153,7 +165,7 @@ class RowGroupFile:
         if self._rows:
             self._flush()
         with local_disk(self._path):
-            self._writer.close()
+            self._close()
             with self._path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             return ShardFile(self._path, self._num_rows, self._path.stat().st_size, digest)
@@ -165,15 +177,16 @@ class RowGroupFile:
         ]
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         with local_disk(self._path):
-            self._writer.write_table(table, row_group_size=len(table))
+            self._write(table)
         self._num_rows += len(table)
         self._rows, self._images, self._bytes = [], [], 0
 
     def _array(self, field: pa.Field) -> pa.Array:
         if field != IMAGE:
-            return pa.array([row.get(field.name) for row in self._rows], field.type)
+            name = "prompt" if role_of(field) == CAPTION else field.name
+            return pa.array([row.get(name) for row in self._rows], field.type)
         names = [
-            None if data is None else f"{row['key']}.{row['format']}"
+            None if data is None else picture_name(row["key"], row["format"])
             for row, data in zip(self._rows, self._images, strict=True)
         ]
         return pa.StructArray.from_arrays(
@@ -183,7 +196,40 @@ class RowGroupFile:
         )
 
 
-def _settings(schema: pa.Schema) -> dict[str, Any]:
+class RowGroupFile(RowFile):
+    """A Parquet file in the making.
+
+    Args:
+        path: Local file, replaced if it exists.
+        schema: Columns to write.
+        user: Where columns that rows do not bring come from.
+        footer: Facts for the footer, under the key `sdbatch`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        user: UserColumns | None = None,
+        footer: Mapping[str, str] | None = None,
+    ) -> None:
+        notes = {"content_defined_chunking": json.dumps(_CHUNKING)}
+        if footer is not None:
+            notes["sdbatch"] = json.dumps(dict(footer))
+        schema = schema.with_metadata({**(schema.metadata or {}), **notes})
+        super().__init__(path, schema, user)
+        with local_disk(path):
+            self._writer = pq.ParquetWriter(path, schema, **parquet_settings(schema))
+
+    def _write(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=len(table))
+
+    def _close(self) -> None:
+        self._writer.close()
+
+
+def parquet_settings(schema: pa.Schema) -> dict[str, Any]:
+    """How files of this schema are written: options of `pyarrow.parquet.ParquetWriter`."""
     leaves = _leaves(schema)
     return {
         "compression": {leaf: "none" if leaf == _IMAGE_BYTES else "zstd" for leaf in leaves},
@@ -200,5 +246,5 @@ def _leaves(schema: pa.Schema) -> list[str]:
     """Paths of Parquet's flat columns; only Parquet itself knows how nested ones are called."""
     sink = pa.BufferOutputStream()
     pq.ParquetWriter(sink, schema).close()
-    flat = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    flat = pq.ParquetFile(pa.BufferReader(sink.getvalue()), pre_buffer=False).schema
     return [flat.column(index).path for index in range(len(flat))]

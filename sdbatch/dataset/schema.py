@@ -2,19 +2,26 @@
 
 It is made once, at plan time, from the manifest's own columns, and every shard of every
 night is written with it; nothing is ever inferred from rows. `data/` has all columns,
-`metadata/` all but the picture, `errors/` what is known of pictures that failed. All
-three carry the key `huggingface`, from which `datasets` knows that `image` is a picture.
+`metadata/` all but the picture, `errors/` what is known of pictures that failed, `filtered/`
+all columns and the reason. All carry the key `huggingface`, from which `datasets` knows that
+`image` is a picture. What a field is for, where its name does not tell, stands in the field's
+own metadata, so that a stored schema says it too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 
 from sdbatch.dataset.arrow_types import feature, normal_type
 from sdbatch.errors import InputError
+
+SCORE, CAPTION = "score", "caption"
+"""Roles of fields whose names a run chooses."""
 
 IMAGE = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
@@ -53,6 +60,11 @@ _RESULT = (
     pa.field("image_bytes", pa.int64()),
     pa.field("sha256", pa.string()),
     pa.field("pixel_sha256", pa.string()),
+    pa.field("is_blank", pa.bool_()),
+    pa.field("is_uniform", pa.bool_()),
+    pa.field("mean_luma", pa.float32()),
+    pa.field("sharpness", pa.float32()),
+    pa.field("dhash", pa.string()),
     pa.field("prompt_truncated", pa.bool_()),
     pa.field("attempts", pa.int16()),
 )
@@ -88,7 +100,10 @@ ERROR_FIELDS = (
 )
 """Our own columns of `errors/`, before the manifest's."""
 
-SPOOL_SCHEMA = pa.schema((*DATA_FIELDS, *_FAILURE))
+FILTER_REASON = pa.field("filter_reason", pa.string())
+"""Our own column of `filtered/` beside those of `data/`."""
+
+SPOOL_SCHEMA = pa.schema((*DATA_FIELDS, *_FAILURE, FILTER_REASON))
 """Pictures and failures alike, without the manifest's columns: spool and parts."""
 
 RESERVED_COLUMNS = frozenset(SPOOL_SCHEMA.names)
@@ -106,25 +121,38 @@ LOW_CARDINALITY = frozenset(
 """Text columns of few values, which Parquet keeps as a dictionary."""
 
 
-def dataset_schema(user_fields: Sequence[pa.Field]) -> pa.Schema:
-    """The schema of `data/`: our columns, then the manifest's own in their order.
+def dataset_schema(
+    user_fields: Sequence[pa.Field],
+    scores: Sequence[str] = (),
+    caption_column: str = "",
+    class_labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> pa.Schema:
+    """The schema of `data/`: our columns, scores, caption, then the manifest's own in their order.
 
     Args:
         user_fields: Manifest columns to pass through; types as listed in
             `arrow_types.py`, nullability and metadata dropped.
+        scores: Columns of numbers that models give pictures: `nsfw` is a bool, others float32.
+        caption_column: Name of a column that repeats the prompt, for trainers that want it so.
+        class_labels: Manifest column to the names of its classes; stored as their numbers.
 
     Raises:
         InputError: A name is reserved or stands twice, or a type cannot be stored.
     """
     taken = set(RESERVED_COLUMNS)
+    extra = [_role(pa.field(name, _score_type(name)), SCORE) for name in scores]
+    if caption_column:
+        extra.append(_role(pa.field(caption_column, pa.string()), CAPTION))
+    for field in extra:
+        _take(field.name, taken, "choose another name for it")
     fields = []
     for field in user_fields:
-        if field.name in taken:
-            why = "is a column of the dataset" if field.name in RESERVED_COLUMNS else "stands twice"
-            raise InputError(f"column '{field.name}' {why}: rename it in the manifest")
-        taken.add(field.name)
-        fields.append(pa.field(field.name, normal_type(field.type, field.name)))
-    return _with_features((*DATA_FIELDS, *fields))
+        _take(field.name, taken, "rename it in the manifest")
+        if field.name in class_labels:
+            fields.append(_class_field(field.name, class_labels[field.name]))
+        else:
+            fields.append(pa.field(field.name, normal_type(field.type, field.name)))
+    return _with_features((*DATA_FIELDS, *extra, *fields))
 
 
 def metadata_schema(schema: pa.Schema) -> pa.Schema:
@@ -137,9 +165,38 @@ def errors_schema(schema: pa.Schema) -> pa.Schema:
     return _with_features((*ERROR_FIELDS, *user_fields(schema)))
 
 
+def filtered_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of `filtered/` for a dataset whose `data/` has `schema`."""
+    users = user_fields(schema)
+    own = list(schema)[: len(schema) - len(users)]
+    return _with_features((*own, FILTER_REASON, *users))
+
+
+def spool_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of spool and parts for a dataset whose `data/` has `schema`."""
+    return pa.schema((*SPOOL_SCHEMA, *score_fields(schema)))
+
+
 def user_fields(schema: pa.Schema) -> list[pa.Field]:
     """The manifest's own columns in a schema of ours."""
-    return [field for field in schema if field.name not in RESERVED_COLUMNS]
+    return [field for field in schema if field.name not in RESERVED_COLUMNS and not role_of(field)]
+
+
+def score_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Columns of numbers that models give pictures."""
+    return [field for field in schema if role_of(field) == SCORE]
+
+
+def role_of(field: pa.Field) -> str:
+    """What a field is for, `SCORE` or `CAPTION`; empty when its name tells."""
+    role: bytes = (field.metadata or {}).get(b"sdbatch_role", b"")
+    return role.decode()
+
+
+def class_names(field: pa.Field) -> tuple[str, ...]:
+    """Names of the classes whose numbers a field holds; empty for other fields."""
+    names = (field.metadata or {}).get(b"sdbatch_classes")
+    return tuple(json.loads(names)) if names else ()
 
 
 def schema_bytes(schema: pa.Schema) -> bytes:
@@ -152,10 +209,40 @@ def schema_from_bytes(data: bytes) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(data))
 
 
+def features_of(schema: pa.Schema) -> dict[str, Any]:
+    """The `datasets` features of a schema of ours, as its `Features.to_dict` would give them."""
+    return {field.name: _feature(field) for field in schema}
+
+
 def _with_features(fields: Iterable[pa.Field]) -> pa.Schema:
     plain = pa.schema(fields)
-    features = {
-        field.name: {"_type": "Image"} if field == IMAGE else feature(field.type) for field in plain
-    }
-    info = json.dumps({"info": {"features": features}})
+    info = json.dumps({"info": {"features": features_of(plain)}})
     return plain.with_metadata({"huggingface": info})
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    if field == IMAGE:
+        return {"_type": "Image"}
+    if names := class_names(field):
+        return {"names": list(names), "_type": "ClassLabel"}
+    return feature(field.type)
+
+
+def _take(name: str, taken: set[str], instead: str) -> None:
+    if name in taken:
+        why = "is a column of the dataset" if name in RESERVED_COLUMNS else "stands twice"
+        raise InputError(f"column '{name}' {why}: {instead}")
+    taken.add(name)
+
+
+def _role(field: pa.Field, role: str) -> pa.Field:
+    return field.with_metadata({"sdbatch_role": role})
+
+
+def _score_type(name: str) -> pa.DataType:
+    return pa.bool_() if name == "nsfw" else pa.float32()
+
+
+def _class_field(name: str, names: Sequence[str]) -> pa.Field:
+    # `datasets` holds classes as int64, and casts anything else when it loads.
+    return pa.field(name, pa.int64()).with_metadata({"sdbatch_classes": json.dumps(list(names))})

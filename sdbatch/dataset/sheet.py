@@ -8,17 +8,13 @@ in which every prompt can be drawn: what the font lacks shows as a box.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sdbatch.dataset.figures import FRAME, INK, PAPER, printable
-from sdbatch.dataset.images import decode
-from sdbatch.errors import DamagedError, InputError
+from sdbatch.errors import InputError
 
 Labelled = tuple[NDArray[np.uint8], str]
 
@@ -68,36 +64,6 @@ def contact_sheet(items: Sequence[Labelled], columns: int = 4) -> Image.Image:
                 text_top += _LINE_PX
         top += height + _GAP_PX
     return sheet
-
-
-def read_first_pictures(files: Sequence[IO[bytes]], count: int) -> list[Labelled]:
-    """The first pictures of a dataset with their prompts, in file order.
-
-    Reads two columns, and no further than needed.
-
-    Args:
-        files: Open files of `data/`, in shard order; those not needed stay unread.
-        count: Most pictures to return.
-
-    Raises:
-        DamagedError: A file is no Parquet file of a dataset, or a picture is broken.
-    """
-    found: list[Labelled] = []
-    for file in files:
-        if len(found) >= count:
-            break
-        try:
-            source = pq.ParquetFile(file)
-            batches = source.iter_batches(count, columns=["key", "prompt", "image.bytes"])
-            for batch in batches:
-                for row in batch.to_pylist()[: count - len(found)]:
-                    pixels = decode(row["image"]["bytes"], f"picture {row['key']}")
-                    found.append((pixels, row["prompt"]))
-                if len(found) >= count:
-                    break
-        except (pa.ArrowException, KeyError) as error:
-            raise DamagedError(getattr(file, "name", "data file"), str(error)) from error
-    return found
 
 
 def _row_height(labels: Sequence[Sequence[str]]) -> int:

@@ -22,11 +22,10 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.row_groups import RowGroupFile
-from sdbatch.dataset.schema import IMAGE, SPOOL_SCHEMA
+from sdbatch.dataset.schema import IMAGE, spool_schema
 from sdbatch.errors import DamagedError, SdbatchError
 from sdbatch.records import ImageId
 
-_KNOWN = frozenset(SPOOL_SCHEMA.names) - {IMAGE.name}
 _READ_ROWS = 64  # rows of a part held at a time
 
 
@@ -63,6 +62,8 @@ class Spool:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.schema = schema
+        self._rows = spool_schema(schema)
+        self._known = frozenset(self._rows.names) - {IMAGE.name}
         self._folder = folder
         self._path = folder / "spool.bin"
         self._index: dict[ImageId, _Place] = {}
@@ -96,6 +97,12 @@ class Spool:
         for image_id in sorted(self.image_ids()):
             yield self._read(image_id)
 
+    def columns(self) -> Iterator[Mapping[str, Any]]:
+        """What is known of everything held now, in the same order, without the pictures."""
+        for image_id in sorted(self.image_ids()):
+            place = self._index[image_id]
+            yield json.loads(self._bytes(image_id, place.columns_bytes))
+
     def image_ids(self) -> list[ImageId]:
         """Pictures held, in order of arrival."""
         with self._lock:
@@ -114,7 +121,7 @@ class Spool:
         A write that fails leaves the spool as it was. What is `saved` stands elsewhere too:
         no part repeats it.
         """
-        if unknown := columns.keys() - _KNOWN:
+        if unknown := columns.keys() - self._known:
             raise SdbatchError(f"picture {image_id}: no such column: {', '.join(sorted(unknown))}")
         head = json.dumps(dict(columns)).encode()
         place_bytes = -1 if data is None else len(data)
@@ -140,7 +147,7 @@ class Spool:
         fresh = sorted(image_id for image_id in self.image_ids() if image_id not in self._saved)
         if not fresh:
             return []
-        with RowGroupFile(path, SPOOL_SCHEMA) as part:
+        with RowGroupFile(path, self._rows) as part:
             for image_id in fresh:
                 held = self._read(image_id)
                 part.add(held.columns, held.data)
@@ -162,7 +169,7 @@ class Spool:
             DamagedError: The file is no part; what was read before the damage is kept.
         """
         taken = []
-        for row in _part_rows(path):
+        for row in _part_rows(path, self._rows):
             image = row.pop(IMAGE.name)
             image_id = (row["row_index"], row["image_index"])
             if self.append(image_id, row, image and image["bytes"], saved=True):
@@ -178,15 +185,19 @@ class Spool:
 
     def _read(self, image_id: ImageId) -> SpooledImage:
         place = self._index[image_id]
-        length = place.columns_bytes + max(place.data_bytes, 0)
-        with self._lock, local_disk(self._path):
-            self._file.seek(place.offset)
-            record = self._file.read(length)
-        if len(record) != length:
-            raise DamagedError(str(self._path), f"picture {image_id} is cut short")
+        record = self._bytes(image_id, place.columns_bytes + max(place.data_bytes, 0))
         columns = json.loads(record[: place.columns_bytes])
         data = None if place.data_bytes < 0 else record[place.columns_bytes :]
         return SpooledImage(image_id, columns, data)
+
+    def _bytes(self, image_id: ImageId, length: int) -> bytes:
+        """The first bytes of what is held of a picture: its columns, then the picture."""
+        with self._lock, local_disk(self._path):
+            self._file.seek(self._index[image_id].offset)
+            record = self._file.read(length)
+        if len(record) != length:
+            raise DamagedError(str(self._path), f"picture {image_id} is cut short")
+        return record
 
 
 def _write_all(file: Any, data: bytes) -> None:
@@ -196,10 +207,10 @@ def _write_all(file: Any, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _part_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _part_rows(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as part:
-            if part.schema_arrow.names != SPOOL_SCHEMA.names:
+            if part.schema_arrow.names != schema.names:
                 raise DamagedError(path.name, "its columns are not those of a part")
             for batch in part.iter_batches(batch_size=_READ_ROWS):
                 # Moments go through the spool's JSON as integers.

@@ -9,15 +9,16 @@ hashes in `metadata/` say which. Memory stays at one row group of one file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sdbatch.dataset.images import decode, pixel_sha256
-from sdbatch.dataset.schema import IMAGE, SPOOL_SCHEMA
+from sdbatch.dataset.images import decode, keeps_pixels, pixel_sha256
+from sdbatch.dataset.schema import IMAGE, spool_schema
+from sdbatch.dataset.webdataset import read_samples, sample_columns
 from sdbatch.errors import DamagedError
 from sdbatch.records import ImageId
 
@@ -29,7 +30,7 @@ _PICTURE = ("row_index", "image_index", f"{IMAGE.name}.bytes")
 
 
 def standing_rows(path: Path) -> Iterator[Row]:
-    """Rows of a local copy of a `data/`, `metadata/` or `errors/` file, in its order.
+    """Rows of a local copy of a `data/`, `metadata/`, `errors/` or `filtered/` file, in its order.
 
     Raises:
         DamagedError: The file is none of these; what was read before the damage was yielded.
@@ -38,12 +39,31 @@ def standing_rows(path: Path) -> Iterator[Row]:
         # Read ahead, Arrow would hold the whole file.
         with pq.ParquetFile(path, pre_buffer=False) as file:
             held = set(file.schema_arrow.names)
-            names = [name for name in SPOOL_SCHEMA.names if name in held]
+            names = [name for name in spool_schema(file.schema_arrow).names if name in held]
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(_READ_ROWS, [group], names, use_threads=False):
                     yield from map(_row, _plain(batch).to_pylist())
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise DamagedError(path.name, f"cannot be read ({error})") from error
+
+
+def sampled_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
+    """Rows of a local copy of a tar, as far as the JSON of its samples says them.
+
+    Args:
+        path: The copy.
+        names: Columns that the spool holds.
+
+    Raises:
+        DamagedError: It is none; what was read before the damage was yielded.
+    """
+    with path.open("rb") as source:
+        for sample in read_samples(source, path.name):
+            try:
+                columns = sample_columns(sample.text, names)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DamagedError(path.name, f"cannot be read ({error})") from error
+            yield (columns["row_index"], columns["image_index"]), columns, sample.data
 
 
 def unharmed_rows(metadata: Path, data: Path) -> Iterator[Row]:
@@ -66,12 +86,13 @@ def unharmed_rows(metadata: Path, data: Path) -> Iterator[Row]:
 
 
 def is_sound(row: Row) -> bool:
-    """Whether a picture is the one that its own columns describe, to the pixel."""
+    """Whether a picture is the one that its own columns describe, to the pixel if it keeps them."""
     _, columns, data = row
     if data is None or hashlib.sha256(data).hexdigest() != columns["sha256"]:
         return False
     try:
-        return bool(pixel_sha256(decode(data)) == columns["pixel_sha256"])
+        pixels = decode(data)
+        return not keeps_pixels(data) or pixel_sha256(pixels) == columns["pixel_sha256"]
     except DamagedError:
         return False
 

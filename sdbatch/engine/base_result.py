@@ -52,7 +52,7 @@ def _from_success(files: list[dict[str, Any]], shard_id: int) -> ShardResult:
         for file in files
         if file["shard_id"] == shard_id
     }
-    errors = found.get("errors")
+    errors, filtered = found.get("errors"), found.get("filtered")
     return ShardResult(
         shard_id=shard_id,
         attempt="",
@@ -62,7 +62,7 @@ def _from_success(files: list[dict[str, Any]], shard_id: int) -> ShardResult:
         num_rows=0,
         success=found["data"].num_rows,
         failed=errors.num_rows if errors else 0,
-        filtered=0,
+        filtered=filtered.num_rows if filtered else 0,
         images_sha256="",
         errors={},
         started_at="",
@@ -74,4 +74,5 @@ def _from_success(files: list[dict[str, Any]], shard_id: int) -> ShardResult:
         worker="",
         device_name="",
         attempts=0,
+        filtered_file=filtered,
     )

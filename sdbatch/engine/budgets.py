@@ -17,19 +17,29 @@ from typing import Any
 from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.spool_room import spool_bytes
 from sdbatch.errors import JobError
+from sdbatch.output_specs import ImageSpec
 from sdbatch.plan.budget import Bill, Budget, Speed, bill_of, demand_within
+from sdbatch.plan.estimate import smaller_formats
+from sdbatch.plan.image_settings import image_spec
 
 LONG_S = 12 * 3600.0
 """A run that is expected to take longer is begun only when a person says so."""
-ADVICE = "draw fewer rows (--limit), smaller pictures (--size), or set image.png_level=9"
+ADVICE = "draw fewer rows (--limit) or smaller pictures (--size)"
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a call says about speed and money."""
+    """What a call says about speed and money.
+
+    Attributes:
+        probe: Rows to draw for a measurement; 0 for none.
+        probed: What was measured on them (`engine/probe_rows.py`).
+    """
 
     speed: Speed | None
     budget: Budget
+    probe: int = 0
+    probed: tuple[Any, ...] = ()
 
 
 def means_of(options: Mapping[str, Any]) -> Means:
@@ -42,6 +52,13 @@ def means_of(options: Mapping[str, Any]) -> Means:
     budget = Budget(**{name: options.get(name) for name in names})
     budget.demand_sense()
     record, rate = options.get("speed"), options.get("images_per_s")
+    rows = options.get("probe")
+    if rows is not None:
+        if record is not None or rate is not None:
+            raise JobError("--probe: measures the speed, leave out --speed and --images-per-s")
+        if rows < 1:
+            raise JobError(f"--probe {rows}: must be 1 or more")
+        return Means(None, budget, rows)
     if record is not None and rate is not None:
         raise JobError("--speed: give either a record or --images-per-s, not both")
     if rate is not None:
@@ -87,7 +104,8 @@ def bill_for(prepared: Prepared, means: Means) -> Bill:
         *(1 if workers == "auto" else workers, means.budget),
     )
     if prepared.stored is None:
-        demand_within(bill, means.budget)
+        chosen = prepared.selection
+        demand_within(bill, means.budget, from_first=chosen is None or not chosen.same)
     return bill
 
 
@@ -96,7 +114,8 @@ def room_notes(prepared: Prepared, output: str) -> list[str]:
     expected = prepared.expected
     if expected is None:
         return []
-    needs = {tempfile.gettempdir(): spool_bytes(prepared.shards, prepared.sizes)}
+    image = image_spec(prepared.resolved.values())
+    needs = {tempfile.gettempdir(): spool_bytes(prepared.shards, prepared.sizes, image)}
     names = {tempfile.gettempdir(): "unfinished pictures"}
     if output and "://" not in output:
         needs[output], names[output] = expected.size_bytes, "the dataset"
@@ -106,9 +125,19 @@ def room_notes(prepared: Prepared, output: str) -> list[str]:
         if free < need:
             notes.append(
                 f"warning: {place}: {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB needed "
-                f"for {names[place]}: make room, {ADVICE}"
+                f"for {names[place]}: make room, {ADVICE}{_formats_that_fit(image, free / need)}"
             )
     return notes
+
+
+def _formats_that_fit(image: ImageSpec, room: float) -> str:
+    """Which formats would need no more than a share of what this one does."""
+    shares = smaller_formats(image)
+    fitting = {flags: share for flags, share in shares.items() if share <= room}
+    if not fitting:
+        return ""
+    flags = max(fitting, key=lambda name: fitting[name])
+    return f", or store them with {flags}, about {100 * fitting[flags]:.0f} % of the bytes"
 
 
 def bill_line(bill: Bill, now: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 
@@ -22,6 +23,17 @@ class Options(TypedDict, total=False):
     negative_prompt: str
     prompt_syntax: Literal["plain", "a1111"]
     picture_metadata: Literal["infotext", "minimal", "none"]
+    format: Literal["parquet", "webdataset", "files"]
+    captions: Literal["txt"]
+    class_label: str
+    caption_column: str
+    image_format: Literal["png", "jpeg", "webp", "avif", "jxl"]
+    quality: int
+    lossless: bool
+    chroma: Literal["420", "422", "444"]
+    png_level: int
+    save_size: str
+    license: str
     num_images_per_prompt: int
     seed: int
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
@@ -32,19 +44,28 @@ class Options(TypedDict, total=False):
     batch_size: int | Literal["auto"]
     compile: bool
     strict_pixels: bool
+    score: Sequence[str] | Mapping[str, str]
+    safety: str
+    filter: str
+    best_of: int
+    best_by: str
     canary: bool
     limit: int
     settings: Sequence[str] | Mapping[str, Any]
     check: bool
     bad_rows: Literal["refuse", "fail"]
+    problems: str
     speed: str
     images_per_s: float
+    probe: int
     price_per_hour: float
     max_images: int
     max_gpu_hours: float
     max_cost: float
     keep_source_columns: bool
     passthrough_prefix: str
+    append: str
+    only_new: bool | str | Path
 
 
 class RenderOptions(Options, total=False):
@@ -64,10 +85,12 @@ class RenderOptions(Options, total=False):
 class ReworkOptions(TypedDict, total=False):
     """Keyword arguments of `retry` and `repair`: how they run, for what they draw is planned.
 
-    `model` names the place of the planned weights, if they no longer lie where the plan
-    found them; of a job file only keys count that are not of the plan.
+    `run` is `main` or the name of an appended run; `model` names the place of the planned
+    weights, if they no longer lie where the plan found them; of a job file only keys count that
+    are not of the plan.
     """
 
+    run: str
     model: str
     job: str
     engine: Literal["auto", "ray", "inline"]

@@ -17,23 +17,39 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.schema import RESERVED_COLUMNS
 from sdbatch.engine.long_prompts import long_prompts_note
-from sdbatch.errors import InputError, ManifestError, ManifestRowsError
+from sdbatch.errors import InputError, JobError, ManifestError, ManifestRowsError
 from sdbatch.job import Asked
 from sdbatch.manifest.bad_rows import BadRows, bad_rows_of
 from sdbatch.manifest.checks import CheckReport, check_rows
 from sdbatch.manifest.fault_log import FaultLog
 from sdbatch.manifest.faults import Limits
+from sdbatch.manifest.input_files import InputFiles
 from sdbatch.manifest.opening import reading
 from sdbatch.manifest.prompt_syntax import PLAIN
 from sdbatch.manifest.reader import Manifest, Storage
+from sdbatch.manifest.schema import scheduler_class, scheduler_fault
 from sdbatch.plan.facts import DRAWABLE, OPTIONS, UNFIT
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.records import ModelFacts
 from sdbatch.render.model_facts import find_model
+from sdbatch.storage.inputs import InputFetcher
 
 REFUSE, FAIL = "refuse", "fail"
 BAD_ROWS = (REFUSE, FAIL)
 """What becomes of rows that cannot be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How a run checks its rows.
+
+    Attributes:
+        bad_rows: Whether a row that cannot be drawn ends everything, or fails alone.
+        report: A Parquet file for all problems; None writes none.
+    """
+
+    bad_rows: str = REFUSE
+    report: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +108,29 @@ def limits_of(
     )
 
 
+def demand_scheduler(name: str) -> str:
+    """The class of a scheduler that shall be the one of rows that name none.
+
+    Raises:
+        JobError: It is none, or cannot be drawn with.
+    """
+    reason = scheduler_fault(name, DRAWABLE, UNFIT) if name else ""
+    if reason:
+        raise JobError(f"--scheduler {name}: {reason}")
+    return scheduler_class(name) if name else ""
+
+
 def check_manifest(
     url: str,
     *,
     model: str = "shapes",
     report: str | Path | None = None,
     storage: Storage = None,
+    num_images_per_prompt: int = 1,
+    scheduler: str = "",
+    prompt_syntax: str = PLAIN,
+    limit: int | None = None,
+    check_files: bool = False,
 ) -> ManifestCheck:
     """Check every row of a manifest against a model's limits; needs neither torch nor Ray.
 
@@ -106,41 +139,56 @@ def check_manifest(
         model: Name, folder or hub id of the model that shall draw it.
         report: A Parquet file for all problems: file, row, column, value, message.
         storage: fsspec options of the manifest's file system.
+        num_images_per_prompt: Of rows that do not say how many.
+        scheduler: Of rows that name none; empty for the model's.
+        prompt_syntax: Of rows that name none.
+        limit: Only the first so many rows.
+        check_files: Open every input file that rows point to; otherwise their folders are
+            listed.
 
     Raises:
         InputError: Manifest or model cannot be read at all; bad rows are reported, not raised.
         StorageError: The store cannot be reached, or a disk is full.
     """
     facts = find_model(model)
-    with reading(url, storage) as manifest:
+    limits = limits_of(facts, num_images_per_prompt, demand_scheduler(scheduler), prompt_syntax)
+    files = InputFiles(storage, every_file=check_files, fetch=InputFetcher().fetch)
+    with reading(url, storage, unread=True) as manifest:
         with ExitStack() as keep:
             log = None
             if report is not None:
                 log = keep.enter_context(FaultLog(report, manifest.ref, manifest.origin))
-            found = check_rows(manifest, limits=limits_of(facts), storage=storage, log=log)
+            found = check_rows(
+                manifest, limits=limits, storage=storage, log=log, limit=limit, files=files
+            )
         notes = found.notes
         if not any(problem.row < 0 for problem in found.problems):
-            notes += tuple(long_prompts_note(facts, manifest, storage))
+            notes += tuple(long_prompts_note(facts, manifest, storage, prompt_syntax))
     return ManifestCheck(
         *(url, model, found.num_rows, found.num_images, found.total, found.problems, notes)
     )
 
 
-def demand_bad_rows(bad_rows: str, check: bool) -> None:
-    """Refuse what `--bad-rows` cannot mean.
+def judging_of(bad_rows: str, report: str | Path | None, check: bool) -> Judging | None:
+    """How a run checks its rows; None when it does not.
 
     Raises:
-        InputError: It is no choice, or nothing is checked.
+        InputError: `bad_rows` is no choice, or asks for what no check finds.
     """
     if bad_rows not in BAD_ROWS:
         raise InputError(f"--bad-rows: {bad_rows!r}: use {' or '.join(BAD_ROWS)}")
-    if bad_rows == FAIL and not check:
-        raise InputError("--bad-rows fail: which rows are bad is found by the check: "
-                         "leave out --no-check")  # fmt: skip
+    if check:
+        return Judging(bad_rows, report)
+    found = "found by the check: leave out --no-check"
+    if bad_rows == FAIL:
+        raise InputError(f"--bad-rows fail: which rows are bad is {found}")
+    if report is not None:
+        raise InputError(f"--report: problems are {found}")
+    return None
 
 
 def check_for_run(
-    asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved, bad_rows: str
+    asked: Asked, manifest: Manifest, model: ModelFacts, resolved: Resolved, judging: Judging
 ) -> tuple[CheckReport, BadRows | None]:
     """Check every row of a run.
 
@@ -159,14 +207,16 @@ def check_for_run(
         "storage": asked.value("storage"),
         "limit": asked.value("limit"),
     }
-    if bad_rows == FAIL:
+    if judging.report is None and judging.bad_rows == REFUSE:
+        report = check_rows(manifest, **options)
+    else:
         with TemporaryDirectory(prefix="sdbatch-check-") as folder:
-            path = Path(folder) / "problems.parquet"
+            path = judging.report or Path(folder) / "problems.parquet"
             with FaultLog(path, manifest.ref, manifest.origin) as log:
                 report = check_rows(manifest, **options, log=log)
-            problems = pq.read_table(path, use_threads=False)
-        return report, bad_rows_of(problems) if report.total else None
-    report = check_rows(manifest, **options)
+            if judging.bad_rows == FAIL:
+                problems = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)
+                return report, bad_rows_of(problems) if report.total else None
     if report.total == 1:
         raise report.problems[0]
     if report.total:

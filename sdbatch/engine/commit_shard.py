@@ -10,19 +10,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sdbatch.dataset.parquet import ShardFile, write_shard
+from sdbatch.dataset.layouts import write_shard
 from sdbatch.engine.events import ShardDone
+from sdbatch.engine.filtering import choose_filtered, count_unscored
 from sdbatch.engine.open_shard import OpenShard
+from sdbatch.engine.upload import ShardUpload
 from sdbatch.errors import StorageError
 from sdbatch.records import RunSpec
 from sdbatch.render.protocol import Renderer
-from sdbatch.results import DataFile, ShardResult
+from sdbatch.results import ShardResult
 from sdbatch.storage.commit import RunFolder
-from sdbatch.storage.layout import data_key
 from sdbatch.storage.store import Store
 
 STEPS = ("row_steps", "lane_steps", "lane_slots")
@@ -77,17 +78,22 @@ def commit_shard(
         CommitUnknownError: The record may or may not exist; nothing was deleted.
     """
     with ledger.phase("write"):
-        files = write_shard(shard.spool, shard.user, folder / shard.attempt, spec.plan_id, spec.run)
+        files = write_shard(
+            shard.spool,
+            shard.user,
+            folder / shard.attempt,
+            spec.plan_id,
+            spec.run,
+            filtered=choose_filtered(shard.spool, spec, shard.user),
+            output=spec.output_spec,
+        )
         shard_id = shard.lease.shard.shard_id
-
-        def put(kind: str, file: ShardFile) -> DataFile:
-            key = data_key(kind, shard_id, spec.num_shards, shard.attempt, spec.run)
-            store.put_file(key, file.path)
-            return DataFile(key, file.num_rows, file.size_bytes, file.sha256)
-
-        data = put("data", files.data)
-        metadata = put("metadata", files.metadata)
-        errors = put("errors", files.errors) if files.errors else None
+        upload = ShardUpload(store, spec, shard_id, shard.attempt)
+        upload.put_loose(files.loose())
+        data = upload.put("data", files.data)
+        metadata = upload.put("metadata", files.metadata)
+        errors = upload.put_optional("errors", files.errors)
+        filtered = upload.put_optional("filtered", files.filtered_file)
     spent = _with_before(ledger.take(), shard)
     steps = {name: int(spent.pop(name)) for name in STEPS}
     result = ShardResult(
@@ -99,7 +105,7 @@ def commit_shard(
         num_rows=shard.lease.shard.num_rows,
         success=files.success,
         failed=files.failed,
-        filtered=0,
+        filtered=files.filtered,
         images_sha256=files.images_sha256,
         errors=files.error_counts,
         started_at=shard.started_at.isoformat(timespec="milliseconds"),
@@ -108,9 +114,12 @@ def commit_shard(
         worker=worker,
         device_name=ledger.renderer.env.device_name,
         attempts=shard.attempts,
+        filtered_file=filtered,
         **steps,
     )
-    return _record(RunFolder(store, spec.run), result, spec.plan_id, worker, shard)
+    unscored = count_unscored(shard.spool, spec.score_columns)
+    done = _record(RunFolder(store, spec.run), result, spec.plan_id, worker, shard)
+    return replace(done, unscored=unscored)
 
 
 def _with_before(spent: Mapping[str, float], shard: OpenShard) -> dict[str, float]:

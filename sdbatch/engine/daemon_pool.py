@@ -6,11 +6,25 @@ store hangs. What these have not finished by then is drawn again: only commits c
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+
+def busy_threads(most: int) -> int:
+    """Threads for tasks that each keep a core busy: half of the cores, for drawing has the rest.
+
+    Two at least, so that one slow task does not hold up all others.
+
+    Args:
+        most: Never more than these.
+    """
+    allowed = getattr(os, "sched_getaffinity", None)  # of Linux alone
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(most, max(2, cores // 2))
 
 
 class DaemonPool:

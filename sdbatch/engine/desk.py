@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sdbatch.engine.canary import Lookout
 from sdbatch.engine.commit_shard import Ledger, commit_shard
-from sdbatch.engine.daemon_pool import DaemonPool
+from sdbatch.engine.daemon_pool import DaemonPool, busy_threads
 from sdbatch.engine.desk_words import DeskLog, failed_event
 from sdbatch.engine.events import (
     Event,
@@ -33,16 +33,19 @@ from sdbatch.engine.events import (
 )
 from sdbatch.engine.log_file import LogFile
 from sdbatch.engine.open_shard import OpenShard, ShardOpener
+from sdbatch.engine.orders import Dropped, Orders, Shared
 from sdbatch.engine.patience import Patience, patient
 from sdbatch.engine.picture_times import PictureTimes
+from sdbatch.engine.scoring import Scoring
 from sdbatch.errors import StorageError
 from sdbatch.records import RenderRow, RunSpec
 from sdbatch.render.protocol import Renderer
+from sdbatch.render.scorers import Panel
 from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import Store
 
-ENCODE_THREADS = 2
+MAX_ENCODERS = 8  # threads: a large AVIF takes a core a third of a second
 MAX_ENCODING = 64  # pictures between the renderer and the spool
 MAX_WRITING = 2  # finished shards between the spool and their commit
 ALONE_AGAIN_S = 1.0  # until a part that must be stored is tried again
@@ -51,29 +54,13 @@ IDLE_S = 0.02  # how soon an idle renderer looks for rows again
 WAKE_S = 0.2  # a queue wakes its reader at once; this long it looks whether all is over
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """An order: another worker draws this shard too."""
-
-    shard_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """An order: nobody wants this shard from here any more."""
-
-    shard_id: int
-
-
-Orders = queue.SimpleQueue[Lease | Shared | Dropped]
-
-
 @dataclass
 class Desk:
     """One call of a worker's `work`.
 
     Attributes:
         ledger: What the renderer has spent.
+        panel: Judges pictures before they are encoded; None for a run without scorers.
         folder: Local disk for spools and files on their way.
         orders: Leases and what follows on them, in order.
         draining: Set from outside: begin nothing new.
@@ -91,6 +78,7 @@ class Desk:
     draining: threading.Event
     hurry: threading.Event
     pulse_s: float
+    panel: Panel | None = None
 
     def __post_init__(self) -> None:
         self._opener = ShardOpener(self.store, self.spec, self.renderer.env, self.folder)
@@ -99,9 +87,10 @@ class Desk:
         self._open: list[OpenShard] = []
         self._shared: set[int] = set()
         self._shards_lock = threading.Lock()
-        self._encoders = DaemonPool(ENCODE_THREADS, "encode")
+        self._encoders = DaemonPool(busy_threads(MAX_ENCODERS), "encode")
         self._writer = DaemonPool(1, "write")
         self._encoding = threading.BoundedSemaphore(MAX_ENCODING)
+        self._broken = threading.Event()
         self._writing = threading.BoundedSemaphore(MAX_WRITING)
         self._drawing = 0  # pictures inside the renderer; only the render thread writes it
         self._saved_at = self._shared_at = time.monotonic()
@@ -109,6 +98,8 @@ class Desk:
         self._lookout = Lookout()
         self._times = PictureTimes()
         self._say = DeskLog(self.log, self.name)
+        onward = partial(self._encoders.submit, self._encode)
+        self._scoring = Scoring(self.panel, onward, self.ledger, self._say.unscored, self._fail_all)
         self._patience = Patience(self.draining.is_set, self._say.trouble, self._troubled)
 
     @property
@@ -134,6 +125,7 @@ class Desk:
                 yield self._pulse()
                 self._tell(self._lookout.rest())
             self._save_when_due()
+        self._scoring.close(drop=self.hurry.is_set())
         self._encoders.shutdown()
         self._writer.shutdown()
         self._tell(self._lookout.rest())
@@ -190,13 +182,19 @@ class Desk:
         try:
             for result in self.renderer.render(self._feed()):
                 self._drawing -= 1
-                self._encoding.acquire()
-                if self.hurry.is_set():
+                if not self._admit():
                     return
-                self._encoders.submit(self._encode, result)
+                self._scoring.put(result)
         except Exception as error:  # noqa: BLE001  # the device or model is beyond use
             if not self.hurry.is_set():  # else the encoders are gone, and nobody waits
                 self._fail_all(error)
+
+    def _admit(self) -> bool:
+        """Wait for room among the pictures on their way; False when nobody takes them."""
+        while not (self.hurry.is_set() or self._broken.is_set()):
+            if self._encoding.acquire(timeout=WAKE_S):
+                return True
+        return False
 
     def _feed(self) -> Iterator[RenderRow | None]:
         """Rows across all open shards; None while others are being drawn and none waits."""
@@ -346,7 +344,12 @@ class Desk:
 
     def _fail_all(self, error: Exception) -> None:
         """The device is beyond use: what is finished is stored, the worker is to be replaced."""
+        with self._shards_lock:
+            if self._broken.is_set():  # renderer and scorers fail together
+                return
+            self._broken.set()
         self.draining.set()
+        self._scoring.close()
         self._encoders.shutdown()
         shards = self._shards_open()
         for shard in shards:

@@ -80,6 +80,12 @@ class DeskLog:
                 traceback=result.traceback or None,
             )
 
+    def unscored(self, image: RenderedImage | RowFailure, reason: str) -> None:
+        """A scorer failed on a picture, which is kept without its number."""
+        row = image.row
+        facts = {"worker": self._worker, "row": row.row_index, "image": row.image_index}
+        self._log.say("picture_unscored", reason, "warning", **facts)
+
     def trouble(self, event: str, message: str) -> None:
         """The store fails, or is back."""
         level = "warning" if event == "store_trouble" else "info"

@@ -41,6 +41,7 @@ from sdbatch.engine.run_terms import (
 )
 from sdbatch.engine.state import EngineState
 from sdbatch.errors import SdbatchError, StorageError
+from sdbatch.output_specs import ImageSpec
 from sdbatch.records import RenderSpec, RunSpec, Shard
 
 TURN_S = 0.5
@@ -82,6 +83,7 @@ class EngineInput:
         storage: fsspec options of that URL.
         render: What workers load; its `auto` values are settled by the first one.
         sizes: Picture sizes (width, height) in the plan.
+        image: How pictures are stored.
         token: Name of the object by which workers prove that they see the output.
         shards: Open shards, in the order in which they should be leased.
         workers: Workers to have at most; None takes what there is room for, now and later.
@@ -97,6 +99,7 @@ class EngineInput:
         on_command: Every command, before it is performed.
         limits: When the run ends early, and what it may do at its tail.
         revisions: Of the records to be created, by shard; 0 for those not named.
+        run: Of the dataset, `main` or appended; its folder holds the token.
     """
 
     output: str
@@ -123,6 +126,8 @@ class EngineInput:
     on_command: Callable[[Command], None] = _unheard
     limits: Limits = field(default_factory=Limits)
     revisions: Mapping[int, int] = field(default_factory=dict)
+    run: str = "main"
+    image: ImageSpec = field(default_factory=ImageSpec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+from sdbatch.engine.card_runs import CARD_KEY, is_card_stale
 from sdbatch.engine.driver_loop import EngineResult
-from sdbatch.engine.publish import CARD_KEY
+from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.session import Session
 from sdbatch.engine.summary import Summary, Totals, exit_code_of, tolerance
 from sdbatch.errors import InputError, NoWorkersError, SdbatchError, StorageError
 from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.runs import appended_runs
 
 ORDERLY = (0, 4, 75)
 
@@ -36,14 +39,16 @@ def create_success(folder: RunFolder, session: Session) -> None:
     if session.job is None:
         raise SdbatchError("the engine finished without a plan")
     prepared = session.prepared
-    # The card is the last word of a call: where it is missing, gc and card are still due.
-    prepared.store.delete(CARD_KEY)
+    if not appended_runs(prepared.store):
+        # The card is the last word of a call: where it is missing, gc and card are still due.
+        # Of several runs it is kept, since it alone tells readers which folders are data.
+        prepared.store.delete(CARD_KEY)
     folder.create_success(session.job.spec.plan_id, len(prepared.shards))
 
 
 def is_card_due(session: Session) -> bool:
     """Whether a driver died between its success record and the card, its last word."""
-    return session.prepared.store.head(CARD_KEY) is None
+    return is_card_stale(session.prepared.store)
 
 
 def summarise(
@@ -78,4 +83,26 @@ def summarise(
             else exit_code_of(folder.finished(), totals.failed, allowed or 0)
         ),
         reason=result.reason if result else "",
+        run=prepared.run,
+        only_new=prepared.selection.to_dict() if prepared.selection else None,
+    )
+
+
+def nothing_new(prepared: Prepared) -> Summary:
+    """The end of a call whose rows stand already: nothing was begun, nothing is missing."""
+    none: dict[str, Any] = dict.fromkeys(
+        [
+            *("rows", "images", "success", "failed", "filtered", "row_steps", "lane_steps"),
+            *("workers", "exit_code"),
+        ],
+        0,
+    )
+    none |= dict.fromkeys(("seconds", "startup_seconds", "images_per_s", "occupancy"), 0.0)
+    return Summary(
+        output=prepared.store.url,
+        plan_id="",
+        phase_seconds={},
+        run=prepared.run,
+        only_new=prepared.selection.to_dict() if prepared.selection else None,
+        **none,
     )

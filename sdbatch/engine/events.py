@@ -107,6 +107,7 @@ class ShardDone:
 
     Attributes:
         taken_over: Of its pictures, those that were not drawn for this revision.
+        unscored: Of those that were drawn, how many lack a score.
     """
 
     worker: str
@@ -120,6 +121,7 @@ class ShardDone:
     lane_slots: int
     phase_seconds: Mapping[str, float]
     taken_over: int = 0
+    unscored: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,9 @@ class InlineCrew:
     def _load(self, name: str, render: RenderSpec) -> None:
         run = self._run
         try:
-            disk = spool_bytes(run.shards, run.sizes)
-            self._put(name, self._workers[name].load(render, run.sizes, run.token, disk))
+            disk = spool_bytes(run.shards, run.sizes, run.image)
+            worker = self._workers[name]
+            self._put(name, worker.load(render, run.sizes, run.token, disk, run.run, run.image))
         except (InputError, StorageError) as error:
             self._put(name, WorkerRefused(name, error))
         except Exception as error:  # noqa: BLE001  # a library's refusal to load

@@ -24,25 +24,29 @@ from sdbatch.dataset.schema import schema_bytes
 from sdbatch.errors import DamagedError, PlanChangedError
 from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.reader import open_manifest
+from sdbatch.output_specs import ImageSpec, OutputSpec
 from sdbatch.plan.fingerprint import plan_id
+from sdbatch.plan.image_settings import image_spec
+from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.plan.sharding import shards_from_table, shards_table
 from sdbatch.records import (
     ColumnView,
-    ImageSpec,
     ManifestFile,
     ManifestRef,
     RenderSpec,
     RowDefaults,
     RunSpec,
+    ScorerSpec,
     Shard,
     Speed,
 )
+from sdbatch.render.scorer_facts import score_columns
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.record import KNOWN_PROTOCOLS, PROTOCOL
 from sdbatch.storage.store import Store
 
-PROTOCOL = 1
 IN_OUTPUT = "output:"
 """Begins the URL of a manifest file that lies in the output itself; a key follows."""
 
@@ -57,6 +61,11 @@ class StoredJob:
     rows: int
     images: int
     body: Mapping[str, Any]
+
+    @property
+    def selection(self) -> Selection | None:
+        """How `--only-new` chose its rows; None when nothing was compared."""
+        return Selection.of(self.body.get("only_new"))
 
     @property
     def frozen(self) -> bool:
@@ -83,6 +92,7 @@ class NewJob:
         bad: Rows that fail undrawn; None when there are none.
         render_env: What the first worker drew on; a later difference only warns.
         notes: What `plan` said of the manifest, among it how its columns are read.
+        selection: How `--only-new` chose the rows; None when nothing was compared.
     """
 
     asked: Mapping[str, Any]
@@ -100,6 +110,7 @@ class NewJob:
     rows: int
     images: int
     notes: tuple[str, ...] = ()
+    selection: Selection | None = None
 
 
 def create(store: Store, run: str, job: NewJob, resolved: Resolved) -> StoredJob:
@@ -128,14 +139,14 @@ def create(store: Store, run: str, job: NewJob, resolved: Resolved) -> StoredJob
         bad_rows_key=_store_table(store, run, "bad-rows", job.bad.cells) if job.bad else "",
         schema_key=_store_named(store, run, "schema", schema_bytes(job.schema)),
         render=job.render,
-        image=ImageSpec(
-            values["image.format"],
-            values["image.png_level"],
-            values["image.png_strategy"],
-            values["image.metadata"],
-        ),
+        image=image_spec(values),
+        output_spec=OutputSpec(values["format"], values["captions"]),
         checkpoint_every_s=0.0,
         retries=0,
+        score_columns=score_columns(job.render.scorers),
+        filter=values["filter"],
+        best_of=values["best_of"] or 0,
+        best_by=values["best_by"],
     )
     plan_key = _store_table(store, run, "plan", shards_table(job.shards))
     body = json.dumps(_job_body(job, spec, values, plan_key), indent=1, sort_keys=True).encode()
@@ -157,6 +168,7 @@ def _job_body(
         "rows": job.rows,
         "images": job.images,
         "notes": list(job.notes),
+        "only_new": job.selection.to_dict() if job.selection else None,
         "pipeline_class": job.pipeline_class,
         "render_env": job.render_env,
         "num_shards": len(job.shards),
@@ -187,11 +199,12 @@ def read(store: Store, run: str) -> StoredJob | None:
 def read_body(store: Store, body: Mapping[str, Any]) -> StoredJob:
     """Parse `job.json` and read the shards it names."""
     try:
-        if body["protocol"] != PROTOCOL:
+        if body["protocol"] not in KNOWN_PROTOCOLS:
             raise DamagedError("job.json", f"protocol {body['protocol']} is not known here")
         # Arrow's threads may still be at work when a command that refuses its input ends at
         # once, and a process that ends then is aborted: a plan is small, one thread reads it.
-        table = pq.read_table(io.BytesIO(store.get(body["plan_key"])), use_threads=False)
+        plan = io.BytesIO(store.get(body["plan_key"]))
+        table = pq.ParquetFile(plan, pre_buffer=False).read(use_threads=False)
         return StoredJob(
             spec=_spec_from(body, store),
             resolved=body["resolved"],
@@ -266,9 +279,13 @@ def _spec_from(body: Mapping[str, Any], store: Store) -> RunSpec:
         defaults=RowDefaults(**spec.pop("defaults")),
         render=_render_from(spec.pop("render")),
         image=ImageSpec(**spec.pop("image")),
+        output_spec=OutputSpec(**spec.pop("output_spec", {})),
+        score_columns=tuple(spec.pop("score_columns", ())),
         **spec,
     )
 
 
 def _render_from(body: Mapping[str, Any]) -> RenderSpec:
-    return RenderSpec(**{**body, "speed": Speed(**body.get("speed", {}))})
+    scorers = tuple(ScorerSpec(**scorer) for scorer in body.get("scorers", ()))
+    speed = Speed(**body.get("speed", {}))
+    return RenderSpec(**{**body, "speed": speed, "scorers": scorers})

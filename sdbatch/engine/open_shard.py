@@ -28,15 +28,18 @@ from sdbatch.dataset.schema import schema_from_bytes
 from sdbatch.dataset.spool import Spool
 from sdbatch.engine.base_result import base_result
 from sdbatch.engine.events import CARE_ALONE, CARE_NORMAL, Lease
+from sdbatch.engine.nightly import with_missing
 from sdbatch.engine.take_over import StandingShard, TakenOver
 from sdbatch.errors import DamagedError, ManifestError, SdbatchError
 from sdbatch.manifest.bad_rows import BadRows, read_bad_rows
 from sdbatch.manifest.reader import read_rows
 from sdbatch.manifest.texts import demand_texts
+from sdbatch.output_specs import ImageSpec
 from sdbatch.plan.grouping import visiting_order
 from sdbatch.plan.rows import Resolving, resolve_or_fail, rows_of_shard
-from sdbatch.records import ImageId, ImageSpec, RenderEnv, RenderRow, RunSpec, Shard
+from sdbatch.records import ImageId, RenderEnv, RenderRow, RunSpec, Shard
 from sdbatch.results import RenderedImage, RowFailure
+from sdbatch.storage.layout import MAIN
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import Store
 
@@ -223,6 +226,8 @@ class ShardOpener:
         attempt = uuid.uuid4().hex[:8]
         bad = _read_bad_rows(self._store, self._spec.bad_rows_key, lease.shard)
         rows, unreadable, user = shard_rows(lease.shard, self._spec, self._repeats, bad)
+        if self._spec.run != MAIN:  # the columns are those of the first run
+            user = with_missing(user, self._schema)
         taken: TakenOver | None = None
         spool = Spool(self._folder / f"{lease.shard.shard_id:05d}-{attempt}", self._schema)
         try:
@@ -284,7 +289,9 @@ def shard_rows(
         ManifestError: The manifest is not what it was when the plan was made, or holds a
             text that is no UTF-8.
     """
-    window = read_rows(spec.manifest, shard.first_row, shard.end_row, storage=spec.storage)
+    lenient = bad is not None
+    first, end = shard.first_row, shard.end_row
+    window = read_rows(spec.manifest, first, end, storage=spec.storage, lenient=lenient)
     if bad is not None:
         window = bad.mend(window, np.arange(shard.first_row, shard.end_row))
     table, row_indices = rows_of_shard(window, shard, spec.defaults)
@@ -332,5 +339,5 @@ def _read_occurrences(store: Store, key: str) -> dict[int, int]:
     if not key:
         return {}
     with store.open(key) as file:
-        table = pq.read_table(file, use_threads=False)
+        table = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -12,6 +12,7 @@ from sdbatch.engine.budgets import bill_line, finish_at
 from sdbatch.engine.prepare import Prepared
 from sdbatch.manifest.aliases import renamed
 from sdbatch.plan.budget import Bill
+from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Setting
 from sdbatch.records import size_name
 
@@ -34,6 +35,9 @@ class PlanReport:
         cost: None when no price was named either.
         standing: The output holds this plan already.
         columns: Manifest columns that are read under another name, with that name.
+        probed: What was measured on rows of this run, by size and steps.
+        run: `main`, or the run that is appended.
+        only_new: Rows by `--only-new`: `new`, `changed`, `same`, `differs`; None without it.
     """
 
     settings: dict[str, Setting]
@@ -52,6 +56,9 @@ class PlanReport:
     finish: str | None = None
     cost: float | None = None
     time_line: str = ""
+    probed: tuple[Any, ...] = ()
+    run: str = "main"
+    only_new: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `--json` prints them."""
@@ -65,8 +72,10 @@ class PlanReport:
             for key, setting in self.settings.items()
         ]
         groups = ", ".join(f"{size}: {shards} shards" for size, shards in self.sizes.items())
+        chosen = Selection.of(self.only_new)
         lines += [
             "",
+            *([chosen.describe()] if chosen else []),
             f"{self.rows:,} rows, {self.images:,} images, {self.shards:,} shards ({groups})",
         ]
         if self.size_bytes is not None:
@@ -74,12 +83,20 @@ class PlanReport:
         if self.time_line:
             lines.append(self.time_line)
         elif not self.standing:
-            lines.append("time unknown: name a measured speed, --speed FILE or --images-per-s X")
+            lines.append(
+                "time unknown: measure it, --probe 16, or name it, --speed FILE or --images-per-s X"
+            )
         lines.append(f"plan {self.plan_id[:12] if self.plan_id else LATER}")
         return "\n".join([*lines, *self.notes])
 
 
-def report_on(prepared: Prepared, output: str, bill: Bill, room: Sequence[str] = ()) -> PlanReport:
+def report_on(
+    prepared: Prepared,
+    output: str,
+    bill: Bill,
+    room: Sequence[str] = (),
+    probed: Sequence[Any] = (),
+) -> PlanReport:
     """The report of a prepared run.
 
     Args:
@@ -87,6 +104,7 @@ def report_on(prepared: Prepared, output: str, bill: Bill, room: Sequence[str] =
         output: Where it will be, empty when nobody said.
         bill: What it takes.
         room: Lines about disks that are too small.
+        probed: What was measured on rows of this run.
     """
     now = datetime.now().astimezone()
     settings = dict(prepared.resolved.settings)
@@ -111,7 +129,10 @@ def report_on(prepared: Prepared, output: str, bill: Bill, room: Sequence[str] =
         time_line=bill_line(bill, now),
         standing=prepared.stored is not None,
         notes=(*prepared.notes, *room),
+        probed=tuple(probed),
         columns=renamed(prepared.manifest.view),
+        run=prepared.run,
+        only_new=prepared.selection.to_dict() if prepared.selection else None,
     )
 
 
@@ -141,4 +162,5 @@ def headline(prepared: Prepared) -> str:
             f"seed {said('seed')}",
         )
     )
-    return f"{counts}; model {model.name} ({model.revision[:12]}), {defaults}"
+    chosen = f"{prepared.selection.describe()}; " if prepared.selection else ""
+    return f"{chosen}{counts}; model {model.name} ({model.revision[:12]}), {defaults}"

@@ -8,7 +8,6 @@ begins is a run that can be finished.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,20 +19,31 @@ from typing import Any
 
 import pyarrow as pa
 
-from sdbatch.dataset.schema import RESERVED_COLUMNS, dataset_schema, schema_bytes
+from sdbatch.dataset.schema import RESERVED_COLUMNS, schema_bytes
 from sdbatch.engine import job_folder
-from sdbatch.engine.check_run import REFUSE, check_for_run, demand_bad_rows, failing_note
+from sdbatch.engine.check_run import (
+    REFUSE,
+    Judging,
+    check_for_run,
+    failing_note,
+    judging_of,
+)
 from sdbatch.engine.column_settings import (
     columns_notes,
     said_columns,
     shown_columns,
     with_columns,
 )
+from sdbatch.engine.image_choice import chosen_images
 from sdbatch.engine.job_folder import NewJob, StoredJob
 from sdbatch.engine.long_prompts import long_prompts_note
+from sdbatch.engine.new_job import absolute, new_job
+from sdbatch.engine.nightly import Night, demand_no_foreign_files, find_night
+from sdbatch.engine.only_new import Chosen, choose_rows, with_only_new
+from sdbatch.engine.output_schema import files_per_image, max_images, output_schema
 from sdbatch.engine.own_folder import own_folder
+from sdbatch.engine.score_settings import demand_choosable, scorer_notes, with_scores
 from sdbatch.engine.words import unknown_words_warning
-from sdbatch.errors import InputError
 from sdbatch.job import Asked
 from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.checks import CheckReport
@@ -43,17 +53,26 @@ from sdbatch.manifest.prompt_syntax import MAX_CHUNKS, PLAIN
 from sdbatch.manifest.reader import Manifest
 from sdbatch.manifest.schema import Columns, read_columns
 from sdbatch.manifest.shape import RowShape, manifest_shape
+from sdbatch.manifest.unread import demand_read
 from sdbatch.plan.estimate import Estimate, estimate
 from sdbatch.plan.facts import DRAWABLE, grouped_notes
+from sdbatch.plan.image_settings import image_spec
 from sdbatch.plan.resuming import resume
+from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Resolved, resolve, row_defaults, speed_switches
 from sdbatch.plan.sharding import cut_shards, shards_digest
-from sdbatch.records import ManifestRef, ModelFacts, RenderSpec, Shard, size_name
+from sdbatch.records import (
+    ManifestRef,
+    ModelFacts,
+    RenderSpec,
+    ScorerSpec,
+    Shard,
+    size_name,
+)
 from sdbatch.render.model_facts import find_model, scheduler_config
+from sdbatch.render.scorer_facts import score_columns
 from sdbatch.storage.store import Store
 
-MAIN_RUN = "main"
-OURS = ("README.md", "preview.jpg", "data/", "metadata/", "errors/", "filtered/")
 UNCHECKED = "rows were not checked; rows without id take their seeds from their position"
 
 
@@ -109,6 +128,17 @@ class Prepared:
         return self.job.manifest
 
     @property
+    def selection(self) -> Selection | None:
+        """How `--only-new` chose the rows; None when nothing was compared."""
+        plan = self.stored or self.job
+        return plan.selection if plan else None
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether every row stands already, so that there is no run to begin."""
+        return self.stored is None and self.selection is not None and not self.selection.drawn
+
+    @property
     def storage(self) -> Mapping[str, Any]:
         """Options of fsspec for manifest and output."""
         options: Mapping[str, Any] = self.asked.value("storage")
@@ -123,8 +153,11 @@ def prepare(
     *,
     check: bool = True,
     bad_rows: str = REFUSE,
+    problems: str | Path | None = None,
     keep_source_columns: bool | None = None,
     passthrough_prefix: str | None = None,
+    append: str | None = None,
+    only_new: bool | str | Path = False,
 ) -> Prepared:
     """Decide a run.
 
@@ -135,29 +168,37 @@ def prepare(
         keep: Holds temporary files until the run is over.
         check: Read and check every row; otherwise only what cutting shards needs.
         bad_rows: Whether a row that cannot be drawn ends everything, or fails alone.
+        problems: A Parquet file for everything that the check finds; None writes none.
         keep_source_columns: Columns read under another name pass through too; None leaves it
             to the plan that stands.
         passthrough_prefix: Begins the names of columns that pass through; None likewise.
+        append: Name of the run that is appended to a finished dataset; None for `main`.
+        only_new: Leave out rows that stand in the output (True) or in the dataset there.
 
     Raises:
         InputError: The job, the model, a row or the folder cannot be used as given.
         StorageError: Manifest or output cannot be reached.
     """
-    demand_bad_rows(bad_rows, check)
+    judging = judging_of(bad_rows, problems, check)
+    night = find_night(store, append)
     model = find_model(asked.value("model"))
-    stored = job_folder.read(store, MAIN_RUN)
+    stored = job_folder.read(store, night.run)
     if stored is None:
-        _refuse_foreign_files(store)
+        demand_no_foreign_files(store, night.run)
     said = said_columns(keep_source_columns, passthrough_prefix)
-    opened = _open(asked, source, keep, shown_columns(said, stored.resolved if stored else {}))
+    stands = stored.resolved if stored else night.standing
+    opened = _open(asked, source, keep, shown_columns(said, stands))
     manifest = opened.manifest
     columns = read_columns(manifest.ref.name, manifest.schema, RESERVED_COLUMNS)
     hash_rows = check or "id" in columns.canonical
     resolved = resolve(asked, model, manifest.ref, hash_rows=hash_rows, schedulers=DRAWABLE)
-    resolved = with_columns(resolved, said)
+    resolved = night.settled(with_columns(resolved, said))
+    resolved = chosen_images(resolved, stored.resolved if stored else {})
+    resolved = with_only_new(resolved, only_new, stored.resolved if stored else None)
+    resolved, scorers = with_scores(resolved, columns)
     if stored is not None:
         return _resumed(asked, store, model, resolved, stored.with_manifest(manifest.ref))
-    return _new(asked, store, keep, model, resolved, opened, columns, bad_rows if check else "")
+    return _new(asked, store, keep, model, resolved, opened, columns, judging, night, scorers)
 
 
 def _new(
@@ -168,27 +209,39 @@ def _new(
     resolved: Resolved,
     opened: Opened,
     columns: Columns,
-    bad_rows: str,
+    judging: Judging | None,
+    night: Night,
+    scorers: tuple[ScorerSpec, ...],
 ) -> Prepared:
-    """A plan of its own; rows are checked unless `bad_rows` is empty."""
-    manifest, frozen = opened.manifest, opened.frozen
+    """A plan of its own; its rows are checked as `judging` says."""
     checked, bad = None, None
-    if bad_rows:
-        checked, bad = check_for_run(asked, manifest, model, resolved, bad_rows)
+    if judging:
+        checked, bad = check_for_run(asked, opened.manifest, model, resolved, judging)
     limit, storage = asked.value("limit"), asked.value("storage")
+    if bad is None:
+        demand_read(opened.manifest, limit)
+    chosen = Chosen(opened, checked, bad, None, resolved)
+    chosen = choose_rows(chosen, store, storage, limit, partial(_temp, keep))
+    checked, bad, resolved = chosen.checked, chosen.bad, chosen.resolved
+    manifest, frozen = chosen.opened.manifest, chosen.opened.frozen
     shape = manifest_shape(manifest, limit, row_defaults(resolved), storage, bad)
-    shards = cut_shards(shape, resolved.value("shards.size"))
-    schema = dataset_schema([manifest.schema.field(name) for name in columns.user])
+    image = image_spec(resolved.values())
+    shards = cut_shards(shape, resolved.value("shards.size"), max_images(resolved), image)
+    schema = output_schema(manifest, columns.user, resolved, storage, score_columns(scorers))
+    schema = night.schema(store, manifest, schema)
+    demand_choosable(resolved, schema)
     resolved = _with_cut(resolved, shards, schema)
-    render = _render_spec(asked, model, resolved, shape, columns)
+    render = replace(_render_spec(asked, model, resolved, shape, columns), scorers=scorers)
     if frozen is None and needs_freezing(manifest):
         frozen = _temp(keep) / "manifest.parquet"
         write_frozen(manifest, frozen, storage=storage)
     notes = _notes(asked, model, manifest, columns, resolved, checked, bad)
-    return Prepared(
+    notes += chosen.notes
+    notes += scorer_notes(scorers)
+    prepared = Prepared(
         asked=asked,
         store=store,
-        run=MAIN_RUN,
+        run=night.run,
         model=model,
         resolved=resolved,
         render=render,
@@ -197,13 +250,16 @@ def _new(
         rows=shape.num_rows,
         images=shape.num_images,
         stored=None,
-        job=_new_job(
+        job=new_job(
             *(asked, model, manifest, frozen, resolved, render, shards, schema, shape, checked),
-            *(bad, notes),
+            *(bad, notes, chosen.selection),
         ),
         notes=tuple(notes),
-        expected=estimate(shape, shards),
+        expected=estimate(shape, shards, image=image, files_per_image=files_per_image(resolved)),
     )
+    if chosen.selection is not None and not chosen.selection.drawn:
+        return replace(prepared, sizes=(), shards=(), rows=0, images=0, expected=None)
+    return prepared
 
 
 def _notes(
@@ -230,15 +286,6 @@ def _notes(
     return list(dict.fromkeys(notes))
 
 
-def _refuse_foreign_files(store: Store) -> None:
-    for name in OURS:
-        if store.exists_any(name):
-            raise InputError(
-                f"{store.url}: holds {name.rstrip('/')} that no run of sdbatch wrote: "
-                "name a new or empty folder"
-            )
-
-
 def _open(asked: Asked, source: Source, keep: ExitStack, shown: Shown) -> Opened:
     """The manifest, frozen where it is no Parquet."""
     new_folder = partial(_temp, keep)
@@ -252,11 +299,6 @@ def _open(asked: Asked, source: Source, keep: ExitStack, shown: Shown) -> Opened
 
 def _temp(keep: ExitStack) -> Path:
     return keep.enter_context(own_folder("sdbatch-manifest-", Path(tempfile.gettempdir())))
-
-
-def absolute(url: str) -> str:
-    """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def _grouped(model: ModelFacts, resolved: Resolved, checked: CheckReport) -> list[str]:
@@ -301,52 +343,6 @@ def _render_spec(
     )
 
 
-def _new_job(
-    asked: Asked,
-    model: ModelFacts,
-    manifest: Manifest,
-    frozen: Path | None,
-    resolved: Resolved,
-    render: RenderSpec,
-    shards: Sequence[Shard],
-    schema: pa.Schema,
-    shape: RowShape,
-    checked: CheckReport | None,
-    bad: BadRows | None,
-    notes: Sequence[str],
-) -> NewJob:
-    repeats = pa.table(
-        {
-            "row_index": checked.repeat_rows if checked else pa.array([], pa.int64()),
-            "occurrence": checked.repeat_numbers if checked else pa.array([], pa.int64()),
-        }
-    )
-    return NewJob(
-        asked=_said(asked),
-        resolved=resolved,
-        manifest=manifest.ref,
-        frozen=frozen,
-        repeats=repeats,
-        bad=bad,
-        hash_rows=resolved.value("manifest.hash_rows"),
-        render=render,
-        pipeline_class=model.pipeline_class,
-        render_env="",
-        shards=shards,
-        schema=schema,
-        rows=shape.num_rows,
-        images=shape.num_images,
-        notes=tuple(notes),
-    )
-
-
-def _said(asked: Asked) -> dict[str, Any]:
-    """What the user said; a local manifest by the place that it has from every folder."""
-    said = {key: asked.value(key) for key in asked.sources if key != "storage"}
-    manifest = said.get("manifest")
-    return {**said, "manifest": absolute(manifest)} if manifest else said
-
-
 def _resumed(
     asked: Asked, store: Store, model: ModelFacts, resolved: Resolved, stored: StoredJob
 ) -> Prepared:
@@ -362,7 +358,7 @@ def _resumed(
     return Prepared(
         asked=asked,
         store=store,
-        run=MAIN_RUN,
+        run=stored.spec.run,
         model=model,
         resolved=resolved,
         render=replace(stored.spec.render, model_path=model.path),

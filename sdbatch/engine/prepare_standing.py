@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sdbatch.engine.job_folder import StoredJob
+from sdbatch.engine.nightly import run_of
 from sdbatch.engine.planned_model import planned_folder, read_job
-from sdbatch.engine.prepare import MAIN_RUN, Prepared
+from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.request import layers
 from sdbatch.errors import InputError, JobError, ManifestError
 from sdbatch.job import Asked, ask, flatten
@@ -56,12 +57,13 @@ def ask_again(stored: StoredJob, layers: Iterable[Layer], out: str) -> Asked:
     return ask(merged)
 
 
-def prepare_again(out: str | Path, options: Mapping[str, Any]) -> Prepared:
+def prepare_again(out: str | Path, options: Mapping[str, Any], run: str | None = None) -> Prepared:
     """Prepare a call on a dataset whose plan stands.
 
     Args:
         out: Folder or URL.
         options: `model` says where the planned weights lie now; the others are as in `render`.
+        run: Which run of the dataset; None for `main`.
 
     Raises:
         InputError: There is no run, or an option cannot be used.
@@ -70,7 +72,7 @@ def prepare_again(out: str | Path, options: Mapping[str, Any]) -> Prepared:
     said = {name: value for name, value in options.items() if name != "model"}
     call = layers(None, None, said)
     store = open_store(out, ask(call).value("storage"))
-    stored = read_job(store, MAIN_RUN)
+    stored = read_job(store, run_of(store, run))
     asked = ask_again(stored, call, store.url)
     return prepare_standing(asked, store, stored, options.get("model") or "")
 
@@ -89,7 +91,7 @@ def prepare_standing(asked: Asked, store: Store, stored: StoredJob, model: str =
     return Prepared(
         asked=asked,
         store=store,
-        run=MAIN_RUN,
+        run=stored.spec.run,
         model=find_model(render.model_path),
         resolved=Resolved(
             {key: Setting(value, STANDS) for key, value in stored.resolved.items()}, frozenset()

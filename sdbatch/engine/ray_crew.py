@@ -60,7 +60,7 @@ class RayCrew:
         self, run: EngineInput, worker_class: type, room: ClusterRoom, cpu_threads: int
     ) -> None:
         self._run, self._room = run, room
-        self._spool_bytes = spool_bytes(run.shards, run.sizes)
+        self._spool_bytes = spool_bytes(run.shards, run.sizes, run.image)
         self._actor_class = ray.remote(
             num_gpus=room.gpus_each,
             num_cpus=cpu_threads,
@@ -82,7 +82,8 @@ class RayCrew:
         actor = self._actor_class.remote(worker, run.output, dict(run.storage), run.pulse_s)
         self._members[worker] = _Member(actor)
         self._pending[actor.__ray_call__.remote(_node_id)] = worker, _Answer.NODE
-        ready = actor.load.remote(render, run.sizes, run.token, self._spool_bytes)
+        told = (run.sizes, run.token, self._spool_bytes, run.run, run.image)
+        ready = actor.load.remote(render, *told)
         self._pending[ready] = worker, _Answer.READY
 
     def begin(self, worker: str, spec: RunSpec) -> None:

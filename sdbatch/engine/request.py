@@ -32,6 +32,17 @@ FLAGS = {
     "negative_prompt": ("--negative-prompt", "defaults.negative_prompt"),
     "prompt_syntax": ("--prompt-syntax", "defaults.prompt_syntax"),
     "picture_metadata": ("--picture-metadata", "image.metadata"),
+    "format": ("--format", "format"),
+    "captions": ("--captions", "captions"),
+    "class_label": ("--class-label", "class_label"),
+    "caption_column": ("--caption-column", "caption_column"),
+    "image_format": ("--image-format", "image.format"),
+    "quality": ("--quality", "image.quality"),
+    "lossless": ("--lossless", "image.lossless"),
+    "chroma": ("--chroma", "image.chroma"),
+    "png_level": ("--png-level", "image.png_level"),
+    "save_size": ("--save-size", "image.save_size"),
+    "license": ("--license", "license"),
     "num_images_per_prompt": ("--num-images-per-prompt", "defaults.num_images_per_prompt"),
     "seed": ("--seed", "seed"),
     "dtype": ("--dtype", "render.dtype"),
@@ -46,6 +57,10 @@ FLAGS = {
     "allow_failed": ("--allow-failed", "failures.allow"),
     "stop_after_failed": ("--stop-after-failed", "failures.stop_after"),
     "limit": ("--limit", "limit"),
+    "safety": ("--safety", "safety"),
+    "filter": ("--filter", "filter"),
+    "best_of": ("--best-of", "best_of"),
+    "best_by": ("--best-by", "best_by"),
 }
 """Option to (flag, job key)."""
 
@@ -84,6 +99,8 @@ def layers(manifest: object, out: object, options: Mapping[str, Any]) -> list[La
     for option, (flag, key) in FLAGS.items():
         if options.get(option) is not None:
             found.append((flag, {key: options[option]}))
+    if options.get("score"):
+        found.append(("--score", {"scores": scores_of(options["score"])}))
     if options.get("size"):
         width, height = size_of(options["size"])
         found.append(("--size", {"defaults.width": width, "defaults.height": height}))
@@ -190,6 +207,25 @@ def size_of(text: str) -> tuple[int, int]:
     if not match:
         raise JobError(f"--size: {text!r} is no size, write width x height such as 512x768")
     return int(match[1]), int(match[2])
+
+
+def scores_of(score: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Name to model of `clip=openai/clip-vit-base-patch32`, once or more often.
+
+    Raises:
+        JobError: A text is malformed, or a name is given twice.
+    """
+    if isinstance(score, Mapping):
+        return dict(score)
+    models: dict[str, str] = {}
+    for text in [score] if isinstance(score, str) else score:
+        name, _, model = text.partition("=")
+        if not name or not model:
+            raise JobError(f"--score {text}: write NAME=MODEL, such as clip=models/clip")
+        if name in models:
+            raise JobError(f"--score {text}: {name} is named twice, give each its own name")
+        models[name] = model
+    return models
 
 
 def run_options(asked: Asked, options: Mapping[str, Any]) -> RunOptions:

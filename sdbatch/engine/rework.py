@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Generic, TypeVar
 
+from sdbatch.engine.card_runs import is_card_stale, name_files
 from sdbatch.engine.choice import RunOptions
 from sdbatch.engine.driver_loop import EngineResult, Stop
 from sdbatch.engine.ending import create_success, demand_orderly, is_card_due, summarise
@@ -22,7 +23,6 @@ from sdbatch.engine.log_lines import RunLog
 from sdbatch.engine.open_rework import finish_rework, said_of
 from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.prepare_standing import demand_manifest
-from sdbatch.engine.publish import CARD_KEY
 from sdbatch.engine.rework_choice import Wish, choose_failed
 from sdbatch.engine.rework_summary import RepairSummary, RetrySummary, differences, retried
 from sdbatch.engine.session import Reporter, Session
@@ -128,7 +128,7 @@ class Reworking(ABC, Generic[S]):
         if not folder.finished():
             return False  # what is open is finished first, and may change what there is to do
         why = self.refuse_early(folder)
-        if not why or self.prepared.store.head(CARD_KEY) is None:
+        if not why or is_card_stale(self.prepared.store):
             return False
         self.report.note(why)
         return True
@@ -166,6 +166,7 @@ class Reworking(ABC, Generic[S]):
         demand_manifest(self.prepared, [s for s in self.prepared.shards if s.shard_id in chosen])
         self.report.note(wish.say)
         plan_id = self.prepared.stored.spec.plan_id
+        name_files(self.prepared.store, self.prepared.run)
         return folder.begin_rework(wish.redo, folder.next_revisions(wish.shards), plan_id)
 
     def _make(self, folder: RunFolder, session: Session, rework: Rework) -> S:

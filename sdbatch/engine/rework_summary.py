@@ -41,9 +41,10 @@ class RetrySummary(Summary):
     @property
     def said(self) -> str:
         """The retry in one line."""
+        rest = "failed or filtered again" if self.filtered else "still failed"
         return (
             f"retried {self.retried:,} pictures: {self.now_success:,} now success, "
-            f"{self.still_failed:,} still failed"
+            f"{self.still_failed:,} {rest}"
         )
 
 

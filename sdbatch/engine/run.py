@@ -27,6 +27,7 @@ from sdbatch.errors import DamagedError, LeaseHeldError
 from sdbatch.plan.sharding import lease_order
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
+from sdbatch.storage.runs import mark_run
 
 
 @dataclass
@@ -56,6 +57,8 @@ class Run:
         folder = RunFolder(store, run)
         if self.prepared.stored is not None and folder.finished():
             return self._nothing_to_do(folder)
+        if run != layout.MAIN:
+            mark_run(store, run)
         with (
             lead(store, run, self.report.note, self._stop, self.options.limits.drain_s) as lease,
             RunLog(store, run) as log,

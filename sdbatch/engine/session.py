@@ -28,6 +28,7 @@ from sdbatch.engine.prepare import Prepared
 from sdbatch.engine.publish import Preview
 from sdbatch.engine.summary import tolerance
 from sdbatch.errors import SdbatchError, StorageError, StoreNotSharedError
+from sdbatch.plan.image_settings import image_spec
 from sdbatch.records import Redo, RunSpec, Shard, size_name
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
@@ -113,6 +114,7 @@ class Session:
         self._progress_at = float("-inf")
         self._rate_from: tuple[float, int] | None = None
         self._failed_advice: set[str] = set()
+        self._warned: set[str] = set()
 
     def run(self, work: Work, log: RunLog) -> EngineResult:
         """Draw the work to its end, or to an orderly stop.
@@ -124,8 +126,8 @@ class Session:
         self._work, self._token, self._rate_from = work, uuid.uuid4().hex[:12], None
         self._drawn_before = self.drawn
         if prepared.stored is None and not self.options.single_driver:
-            probe(store)
-        store.put(layout.token_key(self._token), b"driver")
+            probe(store, prepared.run)
+        store.put(layout.token_key(self._token, prepared.run), b"driver")
         self._preview = Preview(store, prepared.run)
         self._compactor = Compactor(store, prepared.run, work.committed)
         try:
@@ -133,7 +135,7 @@ class Session:
         finally:
             with suppress(StorageError):  # leftovers are gc's; the run's own error matters more
                 # Its own alone: a driver that slept through its lease wakes beside another.
-                for info in list(store.list(layout.token_key(self._token))):
+                for info in list(store.list(layout.token_key(self._token, prepared.run))):
                     store.delete(info.key)
         self.workers = max(self.workers, result.workers_used)
         self.worker_hours += result.worker_hours
@@ -151,6 +153,7 @@ class Session:
             storage=prepared.storage,
             render=prepared.render,
             sizes=prepared.sizes,
+            image=image_spec(prepared.resolved.values()),
             token=self._token,
             shards=work.shards,
             revisions=work.revisions,
@@ -170,6 +173,7 @@ class Session:
             on_event=self._on_event,
             stop=self.stop,
             limits=self.options.limits,
+            run=prepared.run,
         )
 
     def _run_engine(self, engine_input: EngineInput) -> EngineResult:
@@ -231,8 +235,8 @@ class Session:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, WorkerReady):
-            store = self.prepared.store
-            if store.head(layout.token_key(f"{self._token}-{event.worker}")) is None:
+            store, run = self.prepared.store, self.prepared.run
+            if store.head(layout.token_key(f"{self._token}-{event.worker}", run)) is None:
                 raise StoreNotSharedError(event.node, store.url)
             for line in event.notes:
                 self.report.note(f"{event.worker} on {event.node}: {line}")
@@ -251,12 +255,33 @@ class Session:
         self.drawn += max(ended - event.taken_over, 0)
         if ended == event.taken_over:
             self.untouched.add(event.shard_id)
+        self._warn_of(event)
         shown = None
         with self._advisory("the preview"):
             shown = self._preview.add(event.shard_id) if self._preview else None
         if shown and not self._preview_told:
             self._preview_told = True
             self.report.note(f"first pictures: {shown}")
+
+    def _warn_of(self, event: ShardDone) -> None:
+        """Say once, while it costs little, that choices may not be those that were meant."""
+        if event.unscored:
+            self._warn(
+                "unscored",
+                f"{event.unscored} pictures of shard {event.shard_id:05d} lack a score, which "
+                "no filter holds against them; sdbatch logs says why (picture_unscored)",
+            )
+        if event.filtered and not event.success:
+            self._warn(
+                "filtered",
+                f"every picture of shard {event.shard_id:05d} went to filtered/: --filter says "
+                "what is kept apart, not what stays",
+            )
+
+    def _warn(self, about: str, line: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            self.report.note(f"warning: {line}")
 
     def _on_progress(self, progress: Progress) -> None:
         progress = replace(progress, failed=progress.failed + self._work.failed_before())

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sdbatch.engine.own_folder import living
 from sdbatch.errors import LocalDiskError
-from sdbatch.plan.estimate import image_bytes
+from sdbatch.output_specs import ImageSpec
+from sdbatch.plan.estimate import PNG, image_bytes
 from sdbatch.records import Shard
 
 SHARDS_AT_ONCE = 4
@@ -23,15 +24,18 @@ SHARDS_AT_ONCE = 4
 NEED = "need"  # bytes, in the folder of the worker that needs them
 
 
-def spool_bytes(shards: Iterable[Shard], sizes: Sequence[tuple[int, int]]) -> int:
+def spool_bytes(
+    shards: Iterable[Shard], sizes: Sequence[tuple[int, int]], image: ImageSpec = PNG
+) -> int:
     """What one worker of this run needs on its disk, by rule of thumb.
 
     Args:
         shards: The open ones.
         sizes: Picture sizes of the run as (width, height); the largest one counts.
+        image: How pictures are stored.
     """
     most = max((shard.num_images for shard in shards), default=0)
-    each = max((image_bytes(*size) for size in sizes), default=0)
+    each = max((image_bytes(*size, image) for size in sizes), default=0)
     return SHARDS_AT_ONCE * most * each
 
 

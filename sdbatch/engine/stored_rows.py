@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sdbatch.dataset.layouts import PARQUET
 from sdbatch.engine.job_folder import StoredJob
+from sdbatch.engine.shard_pictures import layout_of, pictures_of, wanted
 from sdbatch.errors import DamagedError, InputError
 from sdbatch.manifest.prompt_syntax import PLAIN
 from sdbatch.records import ImageId, RenderRow, RowStatus, image_key
 from sdbatch.results import DataFile
+from sdbatch.storage import layout
 from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.store import Store
 
@@ -44,7 +47,7 @@ DRAWN = (
 
 FAILED = ("error_type", "error_message")
 
-_KEY = re.compile(r"(?:(?P<run>[a-z0-9-]+)-)?(?P<row>\d{9,})_(?P<image>\d{3})")
+_KEY = re.compile(r"(?:(?P<run>[A-Za-z0-9._-]+)-)?(?P<row>\d{9,})_(?P<image>\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,14 @@ class StoredPicture:
         row: The request, from the stored columns alone.
         facts: Columns of `DRAWN`, or of `FAILED`.
         data: The encoded picture; None when it could not be drawn.
+        status: How it ended.
     """
 
     key: str
     row: RenderRow
     facts: Mapping[str, Any]
     data: bytes | None
-
-    @property
-    def status(self) -> RowStatus:
-        """How it ended."""
-        return RowStatus.FAILED if self.data is None else RowStatus.SUCCESS
+    status: RowStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,19 @@ def find_pictures(store: Store, job: StoredJob, keys: Sequence[Key]) -> list[Sto
         found |= {picture.row.image_id: picture for picture in _read(store, record, here)}
     chosen = [picture for each in asked for picture in _choose(each, found, open_shards, store)]
     return list({picture.key: picture for picture in chosen}.values())
+
+
+def run_of_keys(keys: Sequence[Key]) -> str:
+    """The run that keys name; `main` where they name none, as row numbers do.
+
+    Raises:
+        InputError: They are of several runs.
+    """
+    matches = [_KEY.fullmatch(str(key)) for key in keys]
+    runs = sorted({match["run"] or layout.MAIN for match in matches if match})
+    if len(runs) > 1:
+        raise InputError(f"keys of {len(runs)} runs ({', '.join(runs)}): name those of one run")
+    return runs[0] if runs else layout.MAIN
 
 
 def _parse(key: Key, store: Store, job: StoredJob) -> _Asked:
@@ -145,17 +158,22 @@ def _choose(
 def _read(store: Store, record: CommitRecord, rows: set[int]) -> Iterator[StoredPicture]:
     """The pictures of some rows of one shard, drawn and failed."""
     result = record.result
-    places, columns = _rows_of(store, result.metadata, rows, ("key", *REQUEST, *DRAWN))
-    pictures = _pictures_at(store, result.data, places) if columns else {}
+    places, columns = _rows_of(store, result.metadata, rows, ("key", "format", *REQUEST, *DRAWN))
+    pictures = _pictures(store, result.data, places, columns) if columns else {}
     for row in columns:
-        if row["key"] not in pictures:
+        if pictures.get(row["key"]) is None:
             reason = f"picture {row['key']} is not where metadata has it"
             raise DamagedError(store.join(result.data.key), reason)
-        yield _stored(row, DRAWN, pictures[row["key"]])
+        yield _stored(row, DRAWN, pictures[row["key"]], RowStatus.SUCCESS)
     if result.errors_file is not None:
         _, columns = _rows_of(store, result.errors_file, rows, ("key", *REQUEST, *FAILED))
         for row in columns:
-            yield _stored(row, FAILED, None)
+            yield _stored(row, FAILED, None, RowStatus.FAILED)
+    if result.filtered_file is not None:
+        drawn = ("key", *REQUEST, *DRAWN, "image.bytes")
+        _, columns = _rows_of(store, result.filtered_file, rows, drawn)
+        for row in columns:
+            yield _stored(row, DRAWN, row["image"]["bytes"], RowStatus.FILTERED)
 
 
 def _rows_of(
@@ -163,7 +181,7 @@ def _rows_of(
 ) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
     """Places of some manifest rows in a file, and their columns."""
     try:
-        with store.open(file.key) as source, pq.ParquetFile(source) as table:
+        with store.open(file.key) as source, pq.ParquetFile(source, pre_buffer=False) as table:
             index = table.read(["row_index"], use_threads=False)["row_index"].to_numpy()
             places = np.flatnonzero(np.isin(index, sorted(rows)))
             return places, _take(table, places, columns)
@@ -171,10 +189,23 @@ def _rows_of(
         raise DamagedError(store.join(file.key), f"cannot be read ({error})") from error
 
 
+def _pictures(
+    store: Store,
+    file: DataFile,
+    places: NDArray[np.int64],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes | None]:
+    """Key to encoded picture, whatever the layout."""
+    if layout_of(file.key) == PARQUET:
+        return {**_pictures_at(store, file, places)}
+    found = pictures_of(store, file.key, list(wanted(rows)))
+    return dict(zip((row["key"] for row in rows), found, strict=True))
+
+
 def _pictures_at(store: Store, file: DataFile, places: NDArray[np.int64]) -> dict[str, bytes]:
     """Key to encoded picture; `data/` has its rows in the order of `metadata/`."""
     try:
-        with store.open(file.key) as source, pq.ParquetFile(source) as table:
+        with store.open(file.key) as source, pq.ParquetFile(source, pre_buffer=False) as table:
             rows = _take(table, places, ("key", "image.bytes"))
         return {row["key"]: row["image"]["bytes"] for row in rows}
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
@@ -197,10 +228,12 @@ def _take(
     return taken
 
 
-def _stored(row: Mapping[str, Any], facts: Sequence[str], data: bytes | None) -> StoredPicture:
+def _stored(
+    row: Mapping[str, Any], facts: Sequence[str], data: bytes | None, status: RowStatus
+) -> StoredPicture:
     # Datasets from before there was a choice have no such column.
     request = {"prompt_syntax": PLAIN, **row}
     request = {name: request[name] for name in REQUEST}
     request["width_px"], request["height_px"] = request.pop("width"), request.pop("height")
     known = {name: row[name] for name in facts}
-    return StoredPicture(row["key"], RenderRow(**request), known, data)
+    return StoredPicture(row["key"], RenderRow(**request), known, data, status)

@@ -14,7 +14,7 @@ FULL, UNFINISHED, ROWS_FAILED = 0, 75, 4
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run's end. Counts are of the whole dataset, times and rates of this call.
+    """A run's end. Counts are of the whole run, times and rates of this call.
 
     Attributes:
         rows: Planned manifest rows.
@@ -29,6 +29,8 @@ class Summary:
         reason: Why the run ended early; empty otherwise.
         worker_hours: Hours that workers were up or loading in this call, all together.
         gpu_hours: Of these, those on a GPU.
+        run: `main`, or the appended run that this call drew; counts are of that run.
+        only_new: Rows by `--only-new`: `new`, `changed`, `same`, `differs`; None without it.
     """
 
     output: str
@@ -51,6 +53,8 @@ class Summary:
     preview: str = ""
     worker_hours: float = 0.0
     gpu_hours: float = 0.0
+    run: str = "main"
+    only_new: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `--json` prints them."""

@@ -9,15 +9,25 @@ drawn again, from the seed that it was first drawn from as far as any intact fil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sdbatch.dataset.disk import local_disk
+from sdbatch.dataset.layouts import PARQUET, WEBDATASET
+from sdbatch.dataset.schema import spool_schema
 from sdbatch.dataset.spool import Spool
-from sdbatch.dataset.standing import Row, is_sound, standing_rows, unharmed_rows
+from sdbatch.dataset.standing import (
+    Row,
+    is_sound,
+    sampled_rows,
+    standing_rows,
+    unharmed_rows,
+)
+from sdbatch.engine.shard_pictures import layout_of, pictures_of, sampled_pictures, wanted
 from sdbatch.errors import DamagedError, ObjectNotFoundError
 from sdbatch.plan.rows import hash_of
 from sdbatch.plan.seeds import reseeded
@@ -30,7 +40,7 @@ FETCHES = 2  # a transfer may go wrong once; bytes that differ twice are what st
 
 
 def is_redone(redo: Redo, columns: Mapping[str, Any]) -> bool:
-    """Whether a row of `errors/` is one of those that are drawn again."""
+    """Whether a row of `errors/` or `filtered/` is one of those that are drawn again."""
     if columns["status"] != redo.kind:
         return False
     return not redo.error_types or columns["error_type"] in redo.error_types
@@ -84,9 +94,11 @@ class StandingShard:
         """
         taken = TakenOver(self._base)
         drawn = self._pictures(redo, planned, spool, taken)
-        again = self._failures(redo, planned, spool, taken)
+        failed = self._others(self._base.errors_file, redo, planned, spool, taken)
+        filtered = self._others(self._base.filtered_file, redo, planned, spool, taken)
+        again = filtered if redo.kind == FILTERED else failed
         if redo.reseed is not None:
-            if again is None:  # no file says which pictures failed: those that were not drawn
+            if again is None:  # no file says which pictures those are: all that are not taken over
                 again = set() if drawn is None else planned.keys() - taken.images - drawn
             for image_id in again:
                 taken.seeds[image_id] = reseeded(planned[image_id], redo.reseed)
@@ -96,6 +108,8 @@ class StandingShard:
         self, redo: Redo, planned: Mapping[ImageId, int], spool: Spool, taken: TakenOver
     ) -> set[ImageId] | None:
         """Take over what was drawn; returns what that is, None when no intact file tells."""
+        if layout_of(self._base.data.key) != PARQUET:
+            return self._beside(redo, planned, spool, taken)
         with self._fetched(self._base.data) as (data, whole):
             if data and whole:
                 rows = _readable(standing_rows(data))
@@ -111,19 +125,73 @@ class StandingShard:
                     _keep(_readable(unharmed_rows(metadata, data)), planned, spool, taken)
                 return drawn
 
-    def _failures(
+    def _beside(
         self, redo: Redo, planned: Mapping[ImageId, int], spool: Spool, taken: TakenOver
     ) -> set[ImageId] | None:
-        """Take over failures that stay; returns those that are redone, None when nobody knows."""
-        if self._base.errors_file is None:
-            return set()
-        with self._fetched(self._base.errors_file) as (errors, whole):
-            if not errors or not whole:
+        """The same where pictures stand in a tar, or in files of their own, beside their columns.
+
+        Columns stand twice, in `metadata/` and with the pictures: one intact copy will do.
+        """
+        data_file, metadata_file = self._base.data, self._base.metadata
+        with self._fetched(data_file) as (data, whole), self._fetched(metadata_file) as kept:
+            metadata, described = kept
+            rows: Callable[[], Iterator[Row]]
+            if metadata and described:
+                rows = partial(standing_rows, metadata)
+            elif data and whole:
+                rows = partial(standing_rows, data)
+                if layout_of(data_file.key) == WEBDATASET:
+                    rows = partial(sampled_rows, data, spool_schema(spool.schema).names)
+            else:
                 return None
-            rows = _readable(standing_rows(errors))
+            for image_id, columns, _ in _readable(rows()):
+                taken.seeds[image_id] = columns["seed"]
+            drawn = set(taken.seeds)
+            found = self._with_pictures(data, rows)
+            _keep(
+                (row for row in found if redo.kind != DAMAGED or is_sound(row)),
+                planned,
+                spool,
+                taken,
+            )
+            return drawn
+
+    def _with_pictures(self, data: Path | None, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        """Rows whose picture is there, and is the one that the row describes."""
+        columns = (columns for _, columns, _ in _readable(rows()))
+        if layout_of(self._base.data.key) == WEBDATASET:
+            pictures = sampled_pictures(data, columns) if data else iter(())
+        else:
+            pictures = pictures_of(self._store, self._base.data.key, wanted(columns))
+        for (image_id, found, _), picture in zip(_readable(rows()), pictures, strict=False):
+            if picture is not None and hashlib.sha256(picture).hexdigest() == found["sha256"]:
+                yield image_id, found, picture
+
+    def _others(
+        self,
+        file: DataFile | None,
+        redo: Redo,
+        planned: Mapping[ImageId, int],
+        spool: Spool,
+        taken: TakenOver,
+    ) -> set[ImageId] | None:
+        """Take over failures, or filtered pictures, that stay.
+
+        Returns:
+            Those that are redone, None when nobody knows.
+        """
+        if file is None:
+            return set()
+        with self._fetched(file) as (path, whole):
+            if not path or not whole:
+                return None
+            rows = _readable(standing_rows(path))
             again = {row[0] for row in rows if is_redone(redo, row[1])}
-            rows = _readable(standing_rows(errors))  # read twice: tracebacks can be long
-            _keep((row for row in rows if row[0] not in again), planned, spool, taken)
+            rows = _readable(standing_rows(path))  # read twice: tracebacks can be long
+            kept = (row for row in rows if row[0] not in again)
+            if redo.kind == DAMAGED:
+                kept = (row for row in kept if row[2] is None or _or_seed(row, taken))
+            _keep(kept, planned, spool, taken)
         return again & (planned.keys() - taken.images)
 
     @contextmanager

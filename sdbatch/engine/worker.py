@@ -19,18 +19,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sdbatch.dataset.encoders import demand_encoder
 from sdbatch.engine.commit_shard import Ledger
-from sdbatch.engine.desk import Desk, Dropped, Orders, Shared
+from sdbatch.engine.desk import Desk
 from sdbatch.engine.events import Event, Lease, WorkerReady
 from sdbatch.engine.log_file import LogFile
+from sdbatch.engine.orders import Dropped, Orders, Shared
 from sdbatch.engine.orphan_watch import orphan_watch
 from sdbatch.engine.own_folder import own_folder
 from sdbatch.engine.planned_model import planned_folder
 from sdbatch.engine.spool_room import reserve
 from sdbatch.errors import StoreNotSharedError
+from sdbatch.output_specs import ImageSpec
 from sdbatch.records import RenderSpec, RunSpec
 from sdbatch.render.loading import load_renderer
-from sdbatch.storage.layout import token_key
+from sdbatch.render.scorers import load_panel
+from sdbatch.storage.layout import MAIN, token_key
 from sdbatch.storage.store import open_store
 
 SPOOL_PREFIX = "sdbatch-spool-"
@@ -62,26 +66,34 @@ class Worker:
         sizes: tuple[tuple[int, int], ...],
         token: str,
         spool_bytes: int = 0,
+        run: str = MAIN,
+        image: ImageSpec = ImageSpec(),  # noqa: B008  # frozen
     ) -> WorkerReady:
         """Load the model, see the output that the driver sees, and reserve local disk.
 
         Args:
             spool_bytes: What this worker will need there at most.
+            run: Whose folder holds the token.
+            image: How pictures are stored.
 
         Raises:
+            JobError: The encoder of the plan is not installed here.
             StoreNotSharedError: The driver's token is not there.
             LocalDiskError: The disk has no room for the spools of this node's workers.
             ModelError: The weights cannot be loaded.
         """
         started = time.monotonic()
         node = socket.gethostname()
+        demand_encoder(image)
         self._token = token
         self._store = open_store(self._output, self._storage)
-        if self._store.head(token_key(token)) is None:
+        if self._store.head(token_key(token, run)) is None:
             raise StoreNotSharedError(node, self._store.url)
         self._folder = self._own_folder()
         reserve(self._folder, spool_bytes, SPOOL_PREFIX)
-        self._store.put(token_key(f"{token}-{self._name}"), node.encode())
+        self._store.put(token_key(f"{token}-{self._name}", run), node.encode())
+        # First, so that the choice of lanes finds the memory that scorers leave.
+        self._panel = load_panel(render.scorers, render.cpu_threads)
         here = replace(render, model_path=planned_folder(render))
         self._renderer = load_renderer(here, sizes)
         seconds = time.monotonic() - started
@@ -130,6 +142,7 @@ class Worker:
                     store=self._store,
                     renderer=self._renderer,
                     ledger=self._ledger,
+                    panel=self._panel,
                     spec=spec,
                     folder=self._folder,
                     log=log,

@@ -110,7 +110,7 @@ def emptied(table: pa.Table, masks: Mapping[str, Mask]) -> pa.Table:
 
 def read_bad_rows(source: IO[bytes], first: int, end: int) -> BadRows:
     """The bad rows of `[first, end)` out of a stored table; the rest of it is not read."""
-    file = pq.ParquetFile(source)
+    file = pq.ParquetFile(source, pre_buffer=False)
     place = file.schema_arrow.names.index("row_index")
     groups = []
     for group in range(file.num_row_groups):

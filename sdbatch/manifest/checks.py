@@ -19,12 +19,15 @@ from sdbatch.manifest.bad_rows import emptied
 from sdbatch.manifest.content import content_digests, id_digests
 from sdbatch.manifest.fault_log import FaultLog
 from sdbatch.manifest.faults import Faults, Limits, find_faults, mark_later, mark_texts
+from sdbatch.manifest.input_files import InputFiles, mark_files
 from sdbatch.manifest.prompt_columns import count_weighted, weighted_note
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables, read_rows
 from sdbatch.manifest.repeats import Repeats
 from sdbatch.manifest.scheduler_checks import scheduler_settings
 from sdbatch.manifest.schema import blank, read_columns
 from sdbatch.manifest.texts import holds_text
+from sdbatch.manifest.unread import mark_parts, unread_cells, with_sources
+from sdbatch.records import ManifestRef
 
 Size = tuple[int | None, int | None]
 Rows = NDArray[np.int64]
@@ -68,6 +71,7 @@ def check_rows(
     storage: Storage = None,
     limit: int | None = None,
     log: FaultLog | None = None,
+    files: InputFiles | None = None,
 ) -> CheckReport:
     """Check every row, or the first `limit` rows.
 
@@ -77,6 +81,7 @@ def check_rows(
         storage: fsspec options of the manifest's file system.
         limit: Rows to look at; None for all.
         log: Told of every problem; None keeps and counts them only.
+        files: Looks up the files that rows point to; None does not ask for them.
 
     Raises:
         ManifestError: The manifest cannot be read at all; problems of rows and columns are
@@ -93,11 +98,17 @@ def check_rows(
     texts = tuple(name for name in columns.user if holds_text(manifest.schema.field(name).type))
     pass_over = _Pass(Faults(ref.name, log), limits)
     with Repeats() as repeats:
-        wanted = columns.canonical + texts + columns.later
-        for batch, first_row in _batches(manifest, wanted, num_rows, storage):
+        ref, sources = with_sources(ref)
+        shown = tuple(one.shown for one in sources)
+        wanted = columns.canonical + texts + columns.later + shown
+        for batch, first_row in _batches(ref, wanted, num_rows, storage):
             pass_over.faults.begin_batch()
+            mark_parts(batch, first_row, pass_over.faults, sources)
             mark_texts(batch.select(texts), first_row, pass_over.faults)
-            mark_later(batch.select(columns.later), first_row, pass_over.faults)
+            later = batch.select(columns.later)
+            mark_later(later, first_row, pass_over.faults)
+            if files is not None:
+                mark_files(later, first_row, pass_over.faults, files)
             table = batch.select(columns.canonical)
             pass_over.take(table, first_row)
             _add_identities(repeats, table, first_row)
@@ -105,14 +116,25 @@ def check_rows(
     if "id" in columns.canonical:
         _report_duplicates(manifest, rows, firsts, pass_over.faults, storage)
         rows = numbers = _NO_ROWS
-    faults = pass_over.faults
-    notes = columns.notes + pass_over.notes()
-    problems = faults.first()
+    for cell in unread_cells(manifest.unread, num_rows):
+        pass_over.faults.mark_cell(*cell)
+    return _report(manifest, num_rows, pass_over, columns.notes, rows, numbers)
+
+
+def _report(
+    manifest: Manifest,
+    num_rows: int,
+    pass_over: _Pass,
+    notes: tuple[str, ...],
+    rows: Rows,
+    numbers: Rows,
+) -> CheckReport:
+    problems = pass_over.faults.first()
     if manifest.origin is not None:
         problems = tuple(manifest.origin.placed(problem) for problem in problems)
     return CheckReport(
-        *(problems, faults.total, num_rows, pass_over.num_images),
-        *(pass_over.sizes, rows, numbers, notes),
+        *(problems, pass_over.faults.total, num_rows, pass_over.num_images),
+        *(pass_over.sizes, rows, numbers, notes + pass_over.notes()),
         schedulers=pass_over.schedulers,
     )
 
@@ -156,10 +178,10 @@ class _Pass:
 
 
 def _batches(
-    manifest: Manifest, columns: tuple[str, ...], num_rows: int, storage: Storage
+    ref: ManifestRef, columns: tuple[str, ...], num_rows: int, storage: Storage
 ) -> Iterator[tuple[pa.Table, int]]:
     first_row = 0
-    for table in iter_tables(manifest.ref, columns, storage=storage):
+    for table in iter_tables(ref, columns, storage=storage, lenient=True):
         if first_row >= num_rows:
             return
         yield table.slice(0, num_rows - first_row), first_row
@@ -220,7 +242,7 @@ def _all_duplicates(
     """(row, earlier row, id) of each, read in one pass over the ids."""
     if not len(rows):
         return
-    for batch, first_row in _batches(manifest, ("id",), int(rows[-1]) + 1, storage):
+    for batch, first_row in _batches(manifest.ref, ("id",), int(rows[-1]) + 1, storage):
         low, high = np.searchsorted(rows, (first_row, first_row + batch.num_rows))
         ids = batch.column(0).take(pa.array(rows[low:high] - first_row)).to_pylist()
         yield from zip(

@@ -120,6 +120,11 @@ class Faults:
             reason = f"stands at row {earlier} already, ids must be unique"
             self._keep(row, "id", _shown(value), reason)
 
+    def mark_cell(self, row: int, column: str, value: str, reason: str) -> None:
+        """Take in a problem of a cell that was found before; `value` is shown as it is."""
+        self.total += 1
+        self._keep(row, column, value, reason)
+
     def mark_whole(self, problem: ManifestError) -> None:
         """Take in a problem of a column, or of all of the manifest."""
         self.total += 1
@@ -167,7 +172,7 @@ def mark_texts(table: pa.Table, first_row: int, faults: Faults) -> None:
         if holds_text(column.type):
             # The broken value itself cannot be shown.
             shown = pa.chunked_array([pa.nulls(len(column))])
-            reason = _always(text_fault(column.type))
+            reason = always(text_fault(column.type))
             faults.mark(broken_texts(column), first_row, name, shown, reason)
 
 
@@ -242,14 +247,14 @@ def _mark_word(
 def _mark_schedulers(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
     """Options that the row's scheduler does not take, and spacings that nobody knows."""
     for mask, name, reason in scheduler_faults(table, limits.scheduler, limits.options):
-        faults.mark(mask, first_row, name, table.column(name), _always(reason))
+        faults.mark(mask, first_row, name, table.column(name), always(reason))
 
 
 def mark_later(table: pa.Table, first_row: int, faults: Faults) -> None:
     """Mark every value that asks for what this version cannot draw."""
     for name in table.column_names:
         column = table.column(name)
-        reason = _always(later_reason(name))
+        reason = always(later_reason(name))
         faults.mark(asking(name, column), first_row, name, column, reason)
 
 
@@ -302,7 +307,8 @@ def _mark_broken_texts(table: pa.Table, first_row: int, faults: Faults) -> dict[
     return {name: broken_texts(table.column(name)) for name in texts}
 
 
-def _always(words: str) -> Reason:
+def always(words: str) -> Reason:
+    """The same words for every value."""
     return lambda _: words
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from sdbatch.errors import ManifestError, ManifestRowsError
+from sdbatch.errors import ManifestError
+from sdbatch.manifest.fault_log import FaultLog
 from sdbatch.manifest.faults import Faults
 from sdbatch.manifest.freeze import write_tables
 from sdbatch.manifest.gather import Gathering
@@ -106,10 +107,12 @@ class Frozen:
     Attributes:
         identity: Hash over the names and the bytes of its files.
         origin: Where each row comes from.
+        unread: Cells that are not what their column holds; None where there are none.
     """
 
     identity: str
     origin: Origin
+    unread: Path | None
 
 
 def freeze_text(
@@ -126,8 +129,8 @@ def freeze_text(
         storage: fsspec options of its file system.
 
     Raises:
-        ManifestError: A file is no such text, or a value cannot be what its column holds.
-        ManifestRowsError: Several values cannot.
+        ManifestError: A file is no such text. A value that cannot be what its column holds
+            is left out, and noted.
         StorageError: A store or the disk failed.
     """
     rows = Gathering(url, folder, from_cells=kind in ("csv", "tsv"))
@@ -145,16 +148,15 @@ def freeze_text(
             facts.append([_base_name(file), stream.size, stream.digest.hexdigest()])
     if not rows.num_rows:
         raise ManifestError(url, -1, "", "", "holds no rows, a manifest needs at least one")
+    if not rows.names:
+        raise ManifestError(url, -1, "", "", 'holds empty rows only, write {"prompt": "a fox"}')
     origin = Origin(tuple(files), tuple(starts), rows.line)
-    faults = Faults(url)
-    write_tables(rows.schema(), rows.tables(faults), path)
-    problems = tuple(origin.placed(problem) for problem in faults.first())
-    if faults.total == 1:
-        raise problems[0]
-    if faults.total:
-        raise ManifestRowsError(problems, faults.total)
+    unread = path.with_suffix(".unread")
+    with FaultLog(unread) as log:
+        faults = Faults(url, log)
+        write_tables(rows.schema(), rows.tables(faults), path)
     text = json.dumps(["text", FREEZE_FORM, *facts]).encode()
-    return Frozen(hashlib.sha256(text).hexdigest(), origin)
+    return Frozen(hashlib.sha256(text).hexdigest(), origin, unread if faults.total else None)
 
 
 def _reader(kind: str, file: str, storage: Storage) -> Batches:

@@ -8,7 +8,7 @@ Rows rest in Arrow files of one batch each, so memory is that of a batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError, StorageError
 from sdbatch.manifest.aliases import match_columns
@@ -27,6 +28,10 @@ WHOLE = r"^[+-]?[0-9]+(?:\.0*)?$"
 PLAIN_WHOLE = r"^(?:0|-?[1-9][0-9]{0,17})$"
 NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 ANY_NUMBER = rf"{NUMBER}|^[+-]?(?i:nan|inf|infinity)$"
+INEXACT = r"^[+-]?[0-9]{16,}(?:\.0*)?$"
+"""Whole numbers that a float may not hold to the last digit: keys, in a column of others."""
+MOST_EXACT = 2**53
+PROMPTS = ("prompt", "negative_prompt")
 _LISTED = (pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null())
 
 
@@ -38,6 +43,7 @@ class _Seen:
     filled: bool = False
     whole: bool = True
     number: bool = True
+    exact: bool = True
 
 
 class Gathering:
@@ -53,7 +59,8 @@ class Gathering:
     def __init__(self, name: str, folder: Path, *, from_cells: bool) -> None:
         self._name, self._folder, self.from_cells = name, folder, from_cells
         self._seen: dict[str, _Seen] = {}
-        self._batches = 0
+        self._sizes: list[int] = []
+        self._nested: dict[str, list[NDArray[np.int64]]] = {}
         self.num_rows = 0
         self._lines = folder / "lines.i64"
 
@@ -68,7 +75,7 @@ class Gathering:
         for key, array in arrays.items():
             self._note(key, array)
         table = pa.table(arrays)
-        path = self._path(self._batches)
+        path = self._path(len(self._sizes))
         try:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)
@@ -76,7 +83,7 @@ class Gathering:
                 file.write(np.array(batch.lines, np.int64).tobytes())
         except OSError as error:
             raise StorageError(f"{path}: cannot be written: {error}") from error
-        self._batches += 1
+        self._sizes.append(len(batch.lines))
         self.num_rows += len(batch.lines)
 
     @property
@@ -96,16 +103,18 @@ class Gathering:
     def tables(self, faults: Faults) -> Iterator[pa.Table]:
         """All rows in their final types; values that have none of theirs are marked."""
         schema, roles, first_row = self.schema(), self._roles(), 0
-        for number in range(self._batches):
+        for number, rows in enumerate(self._sizes):
             path = self._path(number)
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
                 arrays = [
-                    self._final(table, entry, roles.get(entry.name, ""), first_row, faults)
-                    for entry in schema
+                    self._final(table.column(one.name), one, roles, first_row, faults)
+                    if one.name in table.column_names
+                    else pa.chunked_array([pa.nulls(rows, one.type)])
+                    for one in schema
                 ]
                 yield pa.table(arrays, schema=schema)
-            first_row += table.num_rows
+            first_row += rows
             path.unlink()
 
     def _path(self, number: int) -> Path:
@@ -113,9 +122,11 @@ class Gathering:
 
     def _array(self, key: str, values: list[Any]) -> pa.Array:
         try:
-            if self.from_cells or all(isinstance(one, str) for one in values):
-                return pa.array(values, pa.string())
-            return _json_array(values)
+            kinds = {str} if self.from_cells else set(map(type, values))
+            if not kinds.isdisjoint((dict, list)):
+                places = [row for row, one in enumerate(values) if isinstance(one, dict | list)]
+                self._nested.setdefault(key, []).append(np.array(places) + self.num_rows)
+            return pa.array(values, pa.string()) if kinds <= {str} else _json_array(values, kinds)
         except UnicodeEncodeError as error:
             reason = "holds half of a surrogate pair, which is no Unicode text; write it anew"
             row = self.num_rows + next(
@@ -128,11 +139,14 @@ class Gathering:
         if pa.types.is_null(array.type):
             return
         seen.kinds.add(array.type)
+        if not self.from_cells:
+            seen.exact = seen.exact and _is_exact(array)
         if self.from_cells and seen.number:
             texts = array.filter(pc.not_equal(array, ""))
             seen.filled = seen.filled or len(texts) > 0
             seen.whole = seen.whole and _all_match(texts, PLAIN_WHOLE)
             # What begins with a zero is a code: as a number it would lose it.
+            seen.exact = seen.exact and not _any_match(texts, INEXACT)
             seen.number = _all_match(texts, NUMBER) and _all_match(texts, r"^-?(?:[^0+-]|0$|0\.)")
 
     def _roles(self) -> dict[str, str]:
@@ -153,31 +167,47 @@ class Gathering:
             return pa.float64() if pa.types.is_floating(kind) else pa.string()
         seen = self._seen[key]
         if not self.from_cells:
-            return _merged(seen.kinds)
+            kind = _merged(seen.kinds)
+            return kind if seen.exact or seen.kinds == {kind} else pa.string()
         if seen.filled and seen.whole and seen.number:
             return pa.int64()
-        return pa.float64() if seen.filled and seen.number else pa.string()
+        exact_number = seen.filled and seen.number and seen.exact
+        return pa.float64() if exact_number else pa.string()
 
     def _final(
-        self, table: pa.Table, entry: pa.Field, role: str, first_row: int, faults: Faults
+        self,
+        column: pa.ChunkedArray,
+        entry: pa.Field,
+        roles: Mapping[str, str],
+        first_row: int,
+        faults: Faults,
     ) -> pa.ChunkedArray:
-        if entry.name not in table.column_names:
-            return pa.chunked_array([pa.nulls(table.num_rows, entry.type)])
-        column = table.column(entry.name)
+        role = roles.get(entry.name, "")
         if role and not pa.types.is_string(entry.type):
             return _numbers(column, entry, first_row, faults)
         if role:
             texts = _texts(column)
+            if role in PROMPTS:
+                self._mark_nested(entry.name, texts, first_row, faults)
             empty_is_null = self.from_cells and role != "prompt"
             return _null_for_empty(texts) if empty_is_null else texts
         if self.from_cells and not pa.types.is_string(entry.type):
             return _null_for_empty(column).cast(entry.type)
         return column if column.type == entry.type else _widened(column, entry.type)
 
+    def _mark_nested(
+        self, key: str, texts: pa.ChunkedArray, first_row: int, faults: Faults
+    ) -> None:
+        """A list or an object is no prompt: its JSON text would be drawn as one."""
+        rows = np.concatenate(self._nested.get(key, [np.empty(0, np.int64)])) - first_row
+        mask = np.zeros(len(texts), bool)
+        mask[rows[(rows >= 0) & (rows < len(texts))]] = True
+        faults.mark(mask, first_row, key, texts, lambda _: "must be a text, not a list or object")
 
-def _json_array(values: list[Any]) -> pa.Array:
-    """Values of one column of JSON: objects and mixed values as JSON texts."""
-    if not any(isinstance(value, dict) for value in values):
+
+def _json_array(values: list[Any], kinds: Collection[type]) -> pa.Array:
+    """Values of these kinds, of one column of JSON: objects and mixed values as JSON texts."""
+    if dict not in kinds:
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -226,6 +256,19 @@ def _all_match(texts: pa.Array, pattern: str) -> bool:
     return pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
 
 
+def _is_exact(array: pa.Array) -> bool:
+    """Whether floats would hold these whole numbers, or those of these lists, to the digit."""
+    inner = array.flatten() if pa.types.is_list(array.type) else array
+    if not pa.types.is_integer(inner.type) or not len(inner):
+        return True
+    ends = pc.min_max(inner).as_py()
+    return all(-MOST_EXACT <= (end or 0) <= MOST_EXACT for end in ends.values())
+
+
+def _any_match(texts: pa.Array, pattern: str) -> bool:
+    return pc.any(pc.match_substring_regex(texts, pattern)).as_py() is True
+
+
 def _null_for_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
@@ -252,7 +295,7 @@ def _numbers(
     if pa.types.is_floating(column.type) and whole:
         column = _texts_of_floats(column)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return column.cast(entry.type)
+        return column.cast(entry.type, safe=whole)
     texts = pc.utf8_trim_whitespace(_texts(column))
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
     good = pc.fill_null(pc.match_substring_regex(texts, WHOLE if whole else ANY_NUMBER), True)

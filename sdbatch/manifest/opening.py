@@ -19,6 +19,7 @@ from sdbatch.manifest.formats import PARQUET, find_files, freeze_text
 from sdbatch.manifest.freeze import content_identity, write_frozen
 from sdbatch.manifest.hub_dataset import freeze_dataset, is_dataset_id
 from sdbatch.manifest.reader import Manifest, Storage, open_manifest, readable
+from sdbatch.manifest.unread import demand_read
 from sdbatch.manifest.view import shown_schema, view_of
 
 NewFolder = Callable[[], Path]
@@ -63,7 +64,6 @@ def open_any(
 
     Raises:
         ManifestError: Nothing is there, it is no manifest, or two columns claim one name.
-        ManifestRowsError: Several values cannot be what their columns hold.
         StorageError: A store or the disk failed.
     """
     if is_dataset_id(url):
@@ -80,15 +80,25 @@ def open_any(
     resting = folder / "rows"
     resting.mkdir()
     made = freeze_text(url, kind, files, path, resting, storage)
-    manifest = replace(_frozen(path, url, made.identity), origin=made.origin)
+    frozen = _frozen(path, url, made.identity)
+    manifest = replace(frozen, origin=made.origin, unread=made.unread)
     return _viewed(manifest, path, url, shown)
 
 
 @contextmanager
-def reading(url: str, storage: Storage = None) -> Iterator[Manifest]:
-    """A manifest of any kind for as long as this lasts, as `open_any` opens it."""
+def reading(url: str, storage: Storage = None, *, unread: bool = False) -> Iterator[Manifest]:
+    """A manifest of any kind for as long as this lasts, as `open_any` opens it.
+
+    Raises:
+        ManifestError: Besides, a value is not what its column holds, unless `unread` says that
+            the caller reads the manifest's `unread` cells.
+        ManifestRowsError: Several are not.
+    """
     with TemporaryDirectory(prefix="sdbatch-manifest-") as folder:
-        yield open_any(url, lambda: Path(folder), storage).manifest
+        manifest = open_any(url, lambda: Path(folder), storage).manifest
+        if not unread:
+            demand_read(manifest)
+        yield manifest
 
 
 def open_table(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +49,8 @@ class Manifest:
         max_row_group_rows: Rows of its largest row group; workers read groups whole.
         file_schema: Arrow schema of all files; None where rows show it as it is.
         origin: Where rows were before they were frozen; None where they lie in these files.
+        unread: Cells that freezing could not read (`manifest/unread.py`), as a `FaultLog`
+            wrote them; None where there are none. Rows show them empty.
     """
 
     ref: ManifestRef
@@ -56,6 +58,7 @@ class Manifest:
     max_row_group_rows: int
     file_schema: pa.Schema | None = None
     origin: Origin | None = None
+    unread: Path | None = None
 
 
 def open_manifest(url: str, storage: Storage = None) -> Manifest:
@@ -93,10 +96,13 @@ def read_rows(
     end: int,
     columns: Sequence[str] | None = None,
     storage: Storage = None,
+    *,
+    lenient: bool = False,
 ) -> pa.Table:
     """Rows `[first, end)` of a manifest; only the row groups they lie in are read.
 
-    Columns come in the order asked for; None reads all of them.
+    Columns come in the order asked for; None reads all of them. `lenient` shows a value that
+    has no parts as null instead of refusing it, for rows that a check has judged.
 
     Raises:
         ManifestError: A file is gone, damaged, or not the one the plan was made from.
@@ -110,12 +116,13 @@ def read_rows(
         if low < high:
             with readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
                 pieces.append(_read_slice(source, footer, low, high, stored))
+                _demand_rows(ref.name, high - low, pieces[-1].num_rows)
         start += file.num_rows
     if not pieces:
         raise ManifestError(ref.name, first, "", "", f"the manifest has {ref.num_rows} rows")
     names = pieces[0].column_names if stored is None else stored
     whole = pa.concat_tables([piece.select(names) for piece in pieces])
-    return shown_table(ref, whole.replace_schema_metadata(), columns, first)
+    return shown_table(ref, whole.replace_schema_metadata(), columns, first, lenient=lenient)
 
 
 def demand_unchanged(
@@ -143,23 +150,31 @@ def iter_tables(
     columns: Sequence[str] | None = None,
     batch_rows: int = 65536,
     storage: Storage = None,
+    *,
+    lenient: bool = False,
 ) -> Iterator[pa.Table]:
     """All rows in order, in tables of at most `batch_rows`; memory stays bounded.
+
+    `lenient` as for `read_rows`.
 
     Raises:
         ManifestError: A file is gone, damaged, or not the one the plan was made from.
         StorageError: The store cannot be reached.
     """
     names = stored_columns(ref.view, columns)
-    first_row = 0
+    first_row = end = 0
     for file in ref.files:
+        end += file.num_rows
         with readable(ref.name), _checked(file, ref.name, storage) as (source, footer):
-            reader = pq.ParquetFile(source, metadata=footer, buffer_size=BUFFER_BYTES)
+            reader = pq.ParquetFile(
+                source, metadata=footer, buffer_size=BUFFER_BYTES, pre_buffer=False
+            )
             for batch in reader.iter_batches(batch_rows, columns=names, use_threads=False):
                 names = names or batch.schema.names
                 table = pa.table(batch).select(names).replace_schema_metadata()
-                yield shown_table(ref, table, columns, first_row)
+                yield shown_table(ref, table, columns, first_row, lenient=lenient)
                 first_row += batch.num_rows
+            _demand_rows(ref.name, file.num_rows, file.num_rows - end + first_row)
 
 
 @contextmanager
@@ -290,10 +305,17 @@ def _read_slice(
         elif start < high:
             wanted.append(index)
         start += rows
-    reader = pq.ParquetFile(source, metadata=footer)
+    reader = pq.ParquetFile(source, metadata=footer, pre_buffer=False)
     names = None if columns is None else list(columns)
     table = reader.read_row_groups(wanted, columns=names, use_threads=False)
     return table.slice(low - skipped, high - low)
+
+
+def _demand_rows(name: str, said: int, found: int) -> None:
+    """Refuse a file that holds other rows than its footer says."""
+    if found != said:
+        reason = f"damaged Parquet: {found:,} rows where the footer says {said:,}"
+        raise ManifestError(name, -1, "", "", reason)
 
 
 def _demand_same(name: str, first: str, schema: pa.Schema, path: str, other: pa.Schema) -> None:

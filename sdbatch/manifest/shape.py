@@ -23,6 +23,7 @@ from sdbatch.manifest.schema import (
     canonical_table,
     read_columns,
 )
+from sdbatch.manifest.unread import demand_read
 from sdbatch.records import RowDefaults
 
 SHAPE_COLUMNS = (
@@ -32,6 +33,8 @@ SHAPE_COLUMNS = (
     "guidance_scale",
     "num_images_per_prompt",
 )
+
+_COUNTED = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,30 @@ class RowShape:
         per_row = self.images_per_row if self.images is None else 1
         return {size: int(count) * per_row for size, count in zip(self.sizes, counts, strict=True)}
 
+    def images_by_work(self) -> dict[tuple[tuple[int, int], int], int]:
+        """Pictures of each size and `work`."""
+        most = self.work_per_image if self.work is None else int(self.work.max())
+        span = most + 1
+        codes = np.zeros(1, np.int64)
+        if self.size_index is not None:
+            codes = self.size_index.astype(np.int64) * span
+        codes = codes + (self.work_per_image if self.work is None else self.work)
+        if len(codes) == 1:
+            return {(self.sizes[0], int(codes[0])): self.num_images}
+        images = self.images if self.images is not None else np.int64(self.images_per_row)
+        kinds, index = codes, None
+        if len(self.sizes) * span > _COUNTED:  # numbers so large that counting takes more room
+            kinds, index = np.unique(codes, return_inverse=True)
+        counts = np.bincount(
+            codes if index is None else index, weights=np.broadcast_to(images, codes.shape)
+        )
+        found = np.flatnonzero(counts)
+        chosen = found if index is None else kinds[found]
+        return {
+            (self.sizes[int(code) // span], int(code) % span): int(counts[place])
+            for code, place in zip(chosen, found, strict=True)
+        }
+
 
 def manifest_shape(
     manifest: Manifest,
@@ -86,15 +113,19 @@ def manifest_shape(
     Raises:
         ManifestError: The columns cannot be read, or a row's size or number of pictures is
             out of every bound (`manifest.checks` finds the finer faults).
+        ManifestRowsError: Several cells are not what their columns hold.
         StorageError: The store cannot be reached.
     """
     ref = manifest.ref
     num_rows = ref.num_rows if limit is None else min(limit, ref.num_rows)
     columns = read_columns(ref.name, manifest.schema).canonical
     wanted = [name for name in SHAPE_COLUMNS if name in columns]
+    lenient = bad is not None
+    if not lenient:
+        demand_read(manifest, num_rows)
     parts: list[_Part] = []
     first_row = 0
-    for batch in iter_tables(ref, wanted, storage=storage) if wanted else ():
+    for batch in iter_tables(ref, wanted, storage=storage, lenient=lenient) if wanted else ():
         if first_row >= num_rows:
             break
         table = batch.slice(0, num_rows - first_row)

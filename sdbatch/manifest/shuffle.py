@@ -16,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sdbatch.errors import StorageError
-from sdbatch.manifest.output_file import OutputFile
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables
+from sdbatch.manifest.written import OutputFile
 
 PART_BYTES = 32 << 20
 """Of a compressed manifest, in one temporary file: some hundred megabytes in memory."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sdbatch.errors import InputError, StorageError
-from sdbatch.manifest.output_file import OutputFile
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables
 from sdbatch.manifest.shuffle import RowKeys
+from sdbatch.manifest.written import OutputFile
 
 MAX_PARTS = 10_000
 _BITS = 20

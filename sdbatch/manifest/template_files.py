@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdbatch.errors import ManifestError
+from sdbatch.manifest.local_copy import is_remote
 from sdbatch.manifest.templates import Lines, TemplateLine
 
 MAX_LINE_CHARACTERS = 1 << 20
@@ -23,6 +24,11 @@ def template_lines(text_or_path: str) -> Lines:
     if path.suffix == ".txt" and not set(text_or_path) & set("{$ "):
         raise ManifestError(text_or_path, -1, "", "", "no such file of templates")
     return lambda: iter([TemplateLine(text_or_path, "template", 1)])
+
+
+def names_remote_file(text: str) -> bool:
+    """Whether a text is the URL of a file of templates rather than a template."""
+    return is_remote(text) and not set(text) & set("{}$ \n")
 
 
 def _is_file(path: Path) -> bool:

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, chain
+from operator import itemgetter
 from typing import Any
 
 from sdbatch.errors import ManifestError
@@ -37,10 +39,8 @@ class TextBatch:
 
 def prompt_batches(stream: Iterable[str], _name: str) -> Iterator[TextBatch]:
     """One prompt a line; line ends are cut and blank lines left out."""
-    numbered = ((line, text) for line, text in enumerate(stream, 1) if text.strip())
-    for rows in _batches(numbered, lambda row: len(row[1])):
-        texts = [text.rstrip("\r\n") for _, text in rows]
-        yield TextBatch({"prompt": texts}, [line for line, _ in rows])
+    for lines, held in _line_batches(stream, None):
+        yield TextBatch({"prompt": [text.rstrip("\r\n") for text in held]}, lines)
 
 
 def table_batches(
@@ -67,12 +67,9 @@ def table_batches(
             return
         _demand_names(name, header)
         width = len(header)
-        for rows in _batches(_rows(name, reader, width), lambda _: lines.taken()):
-            columns = zip(*(row for _, row in rows), strict=True)
-            yield TextBatch(
-                {key: list(column) for key, column in zip(header, columns, strict=True)},
-                [line for line, _ in rows],
-            )
+        for begins, rows in _row_batches(name, reader, lines, width):
+            values = list(chain.from_iterable(rows))
+            yield TextBatch({key: values[at::width] for at, key in enumerate(header)}, begins)
 
 
 def encloses_values(stream: Iterable[str]) -> bool:
@@ -96,10 +93,8 @@ def object_batches(stream: Iterable[str], name: str) -> Iterator[TextBatch]:
     Raises:
         ManifestError: A line is no JSON object, or holds a text that is no Unicode.
     """
-    numbered = ((line, text) for line, text in enumerate(stream, 1) if text.strip(_INDENT))
-    for rows in _batches(numbered, lambda row: len(row[1])):
-        found = _objects(name, rows)
-        yield _columns(name, found, [line for line, _ in rows])
+    for lines, held in _line_batches(stream, _INDENT):
+        yield _columns(name, _objects(name, lines, held), lines)
 
 
 def array_batches(stream: Iterable[str], name: str) -> Iterator[TextBatch]:
@@ -130,49 +125,94 @@ def array_batches(stream: Iterable[str], name: str) -> Iterator[TextBatch]:
 
 
 class _Counted:
-    """Lines on their way to a reader that takes several for one row."""
+    """Lines on their way to a reader that takes several for one row.
+
+    Attributes:
+        chars: Of all lines so far.
+    """
 
     def __init__(self, stream: Iterable[str]) -> None:
-        self._stream, self._chars = iter(stream), 0
+        self._stream, self.chars = stream, 0
 
     def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._stream)
-        self._chars += len(line)
-        return line
-
-    def taken(self) -> int:
-        """Characters since the last call."""
-        chars, self._chars = self._chars, 0
-        return chars
+        for line in self._stream:
+            self.chars += len(line)
+            yield line
 
 
-def _batches(rows: Iterable[Any], size_of: Any) -> Iterator[list[Any]]:
-    held: list[Any] = []
+def _line_batches(
+    stream: Iterable[str], indent: str | None
+) -> Iterator[tuple[list[int], list[str]]]:
+    """Lines that are not blank, a batch at a time, with their numbers.
+
+    One plain loop: at a million rows every call that a row makes is a tenth of a second.
+    """
+    lines: list[int] = []
+    held: list[str] = []
     chars = 0
-    for row in rows:
-        held.append(row)
-        chars += size_of(row)
+    for line, text in enumerate(stream, 1):
+        if not text.strip(indent):
+            continue
+        lines.append(line)
+        held.append(text)
+        chars += len(text)
         if len(held) == BATCH_ROWS or chars > BATCH_CHARS:
-            yield held
-            held, chars = [], 0
+            yield lines, held
+            lines, held, chars = [], [], 0
     if held:
-        yield held
+        yield lines, held
 
 
-def _rows(name: str, reader: Any, width: int) -> Iterator[tuple[int, list[str]]]:
-    begins = reader.line_num + 1
-    for row in reader:
-        if row:
-            if len(row) != width:
-                reason = f"line {begins} has {len(row)} values, the header has {width}"
-                if len(row) > width:
-                    reason += "; put quotation marks round values that hold the separator"
-                raise ManifestError(name, -1, "", "", reason)
-            yield begins, row
-        begins = reader.line_num + 1
+def _row_batches(
+    name: str, reader: Any, counted: _Counted, width: int
+) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Rows that are not blank, a batch at a time, with the lines they begin at."""
+    held: list[list[str]] = []
+    begins, most = reader.line_num + 1, counted.chars + BATCH_CHARS
+    try:
+        for row in reader:
+            held.append(row)
+            if len(held) == BATCH_ROWS or counted.chars > most:
+                full, held = held, []
+                batch = _placed(name, full, begins, reader.line_num, width)
+                if batch[1]:
+                    yield batch
+                begins, most = reader.line_num + 1, counted.chars + BATCH_CHARS
+    except (csv.Error, ManifestError):
+        _placed(name, held, begins, -1, width)  # what is wrong further up is said first
+        raise
+    batch = _placed(name, held, begins, reader.line_num, width)
+    if batch[1]:
+        yield batch
+
+
+def _placed(
+    name: str, rows: list[list[str]], begins: int, ends: int, width: int
+) -> tuple[list[int], list[list[str]]]:
+    """The line that each row begins at, and the rows; blank ones are left out.
+
+    Args:
+        name: The file, for messages.
+        rows: As they stand in the file, from line `begins` to line `ends`.
+        begins: See `rows`.
+        ends: See `rows`; -1 where it is not known.
+        width: Values of a row.
+    """
+    if ends - begins + 1 == len(rows):
+        lines = list(range(begins, ends + 1))
+    else:
+        heights = (1 + sum(value.count("\n") for value in row) for row in rows)
+        lines = list(accumulate(heights, initial=begins))[:-1]
+    if set(map(len, rows)) <= {width}:
+        return lines, rows
+    kept = [(line, row) for line, row in zip(lines, rows, strict=True) if row]
+    for line, row in kept:
+        if len(row) != width:
+            reason = f"line {line} has {len(row)} values, the header has {width}"
+            if len(row) > width:
+                reason += "; put quotation marks round values that hold the separator"
+            raise ManifestError(name, -1, "", "", reason)
+    return [line for line, _ in kept], [row for _, row in kept]
 
 
 def _demand_names(name: str, header: list[str]) -> None:
@@ -210,20 +250,22 @@ _SAID = {
 }
 
 
-def _objects(name: str, rows: list[tuple[int, str]]) -> list[dict[str, Any]]:
-    for line, text in rows:
+def _objects(name: str, lines: list[int], texts: list[str]) -> list[dict[str, Any]]:
+    for line, text in zip(lines, texts, strict=True):
         # Two values on a line would pass when lines are joined to one array below.
-        if not (text.lstrip(_INDENT)[0] == "{" and text.rstrip(_INDENT)[-1] == "}"):
+        bare = text.strip(_INDENT)
+        if bare[0] != "{" or bare[-1] != "}":
             value = _parsed(name, text, f"line {line}: ")
             reason = f"line {line}: {_kind(value)} is no row, must be a JSON object"
             raise ManifestError(name, -1, "", "", reason)
     try:
-        found = json.loads(f"[{','.join(text for _, text in rows)}]")
+        found = json.loads(f"[{','.join(texts)}]")
     except (ValueError, RecursionError):
         found = []
-    if len(found) == len(rows):
+    if len(found) == len(texts):
         return list(found)
-    return [_parsed(name, text, f"line {line}: ") for line, text in rows]
+    each = zip(lines, texts, strict=True)
+    return [_parsed(name, text, f"line {line}: ") for line, text in each]
 
 
 def _parsed(name: str, text: str, where: str) -> Any:
@@ -240,13 +282,18 @@ def _parsed(name: str, text: str, where: str) -> Any:
 
 
 def _columns(name: str, rows: list[dict[str, Any]], lines: list[int]) -> TextBatch:
-    names = dict.fromkeys(key for row in rows for key in row)
+    layouts = dict.fromkeys(map(tuple, rows))
+    names = dict.fromkeys(chain.from_iterable(layouts))
     for key in names:
         if not key.strip():
             raise ManifestError(name, -1, "", "", "a column has no name, give every key one")
         if not key.isprintable() and not _is_unicode(key):
             raise ManifestError(name, -1, "", "", f"a column name is no Unicode text: {key!a}")
-    return TextBatch({key: [row.get(key) for row in rows] for key in names}, lines)
+    if len(layouts) == 1:
+        columns = {key: list(map(itemgetter(key), rows)) for key in names}
+    else:
+        columns = {key: [row.get(key) for row in rows] for key in names}
+    return TextBatch(columns, lines)
 
 
 def _is_unicode(text: str) -> bool:

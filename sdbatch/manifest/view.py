@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.aliases import HEIGHT, ONE_BASED, WIDTH, match_columns
@@ -18,6 +20,7 @@ from sdbatch.manifest.schema import CANONICAL, LATER
 from sdbatch.records import ColumnView, ManifestRef
 
 _SIZE = r"^\s*(?P<width>[0-9]{1,6})\s*[xX*\x{D7}]\s*(?P<height>[0-9]{1,6})\s*$"
+_NO_PART = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError)
 _KINDS = {WIDTH: pa.int32(), HEIGHT: pa.int32(), ONE_BASED: pa.int64()}
 
 
@@ -72,7 +75,12 @@ def stored_columns(view: Sequence[ColumnView], columns: Sequence[str] | None) ->
 
 
 def shown_table(
-    ref: ManifestRef, table: pa.Table, columns: Sequence[str] | None, first_row: int
+    ref: ManifestRef,
+    table: pa.Table,
+    columns: Sequence[str] | None,
+    first_row: int,
+    *,
+    lenient: bool = False,
 ) -> pa.Table:
     """Rows of the files as the manifest shows them.
 
@@ -81,6 +89,7 @@ def shown_table(
         table: Rows with the columns that `stored_columns` names.
         columns: Columns to show, in order; None for all.
         first_row: Position of the first row in the manifest.
+        lenient: Show a value that cannot be divided into its parts as null.
 
     Raises:
         ManifestError: A value cannot be divided into its parts.
@@ -89,22 +98,50 @@ def shown_table(
         return table if columns is None else table.select(list(columns))
     by_name = {one.name: one for one in ref.view}
     names = list(by_name) if columns is None else list(columns)
-    shown = [_column(ref.name, table, by_name[name], first_row) for name in names]
+    shown = []
+    for view in (by_name[name] for name in names):
+        column = table.column(view.stored)
+        if lenient and view.part:
+            wrong = without_part(column, view.part)
+            column = column.take(pa.array(np.arange(len(column)), mask=wrong))
+        shown.append(_column(ref.name, column, view, first_row))
     return pa.table(shown, names=names)
 
 
-def _column(manifest: str, table: pa.Table, view: ColumnView, first_row: int) -> pa.ChunkedArray:
-    column = table.column(view.stored)
+def part_words(part: str) -> str:
+    """What is wrong with a value that lacks a part, and what would be right."""
+    if part == ONE_BASED:
+        return "is no number, give a whole number"
+    return "is no size, write it like 512x768"
+
+
+def without_part(column: pa.ChunkedArray, part: str) -> NDArray[np.bool_]:
+    """Mask of values that cannot be divided into their parts; empty ones say nothing."""
+    wrong = np.zeros(len(column), np.bool_)
+    if pa.types.is_null(column.type):
+        return wrong
+    try:
+        _part(column, part)
+    except _NO_PART:
+        for place in range(len(column)):
+            try:
+                _part(column.slice(place, 1), part)
+            except _NO_PART:
+                wrong[place] = True
+    return wrong
+
+
+def _column(
+    manifest: str, column: pa.ChunkedArray, view: ColumnView, first_row: int
+) -> pa.ChunkedArray:
     if not view.part or pa.types.is_null(column.type):
         return column.cast(_KINDS[view.part]) if view.part else column
     try:
         return _part(column, view.part)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
-        place, value = _first_without_part(column, view.part)
-        right = "give a whole number" if view.part == ONE_BASED else "write it like 512x768"
-        reason = f"is no {'number' if view.part == ONE_BASED else 'size'}, {right}"
-        row = first_row + place
-        raise ManifestError(manifest, row, view.stored, repr(value)[:60], reason) from None
+    except _NO_PART:
+        place = int(np.argmax(without_part(column, view.part)))
+        shown, words = _shown(column[place]), part_words(view.part)
+        raise ManifestError(manifest, first_row + place, view.stored, shown, words) from None
 
 
 def _part(column: Any, part: str) -> Any:
@@ -121,10 +158,8 @@ def _part(column: Any, part: str) -> Any:
     return pc.struct_field(found, part).cast(pa.int32())
 
 
-def _first_without_part(column: pa.ChunkedArray, part: str) -> tuple[int, object]:
-    for place, value in enumerate(column):
-        try:
-            _part(pa.chunked_array([pa.array([value.as_py()], column.type)]), part)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeDecodeError):
-            return place, value.as_py()
-    return 0, None
+def _shown(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())[:60]
+    except UnicodeDecodeError:
+        return ""

@@ -106,8 +106,12 @@ def bill_of(
     )
 
 
-def demand_within(bill: Bill, budget: Budget) -> None:
+def demand_within(bill: Bill, budget: Budget, from_first: bool = True) -> None:
     """Refuse a run that will pass a limit, with the smallest change that fits.
+
+    Args:
+        from_first: Whether the run draws the first rows of its manifest; where others were
+            chosen, a limit of so many rows would draw fewer.
 
     Raises:
         JobError: It will.
@@ -131,7 +135,7 @@ def demand_within(bill: Bill, budget: Budget) -> None:
     share = min(most / needed for _, needed, most, _ in over)
     rows = int(bill.rows * share)
     fits = " ".join(f"{flag} {_ceiling(needed)}" for flag, needed, _, _ in over)
-    fewer = f"draw about {rows:,} rows (--limit {rows}) or " if rows else ""
+    fewer = f"draw about {rows:,} rows (--limit {rows}) or " if rows and from_first else ""
     raise JobError(f"{said}: {fewer}allow {fits}")
 
 

@@ -26,21 +26,40 @@ NOT_IN_PLAN = frozenset(
         "render.strict_pixels",
         "failures.allow",
         "failures.stop_after",
+        "license",
         "canary",
         "speculate",
         "single_driver",
         "storage",
+        "scores",
+        "safety",
     }
 )
-"""Settings that may differ between two halves of one run: names and whereabouts (the
-manifest's identity and the model's revision count instead), and how the work is organised."""
+"""Settings that may differ between two halves of one run: names and whereabouts (what
+counts are the manifest's identity and the revisions of models and scorers), and how the work
+is organised."""
 
 
 ADDED_LATER = {
+    "captions": "",
+    "class_label": "",
     "defaults.prompt_syntax": "plain",
+    "format": "parquet",
     "image.metadata": "none",
+    "image.quality": None,
+    "image.lossless": False,
+    "image.chroma": None,
+    "image.save_size": None,
+    "caption_column": "",
     "manifest.keep_source_columns": False,
     "manifest.passthrough_prefix": "",
+    "run": "main",
+    "scorers": "",
+    "filter": "",
+    "best_of": None,
+    "best_by": "",
+    "only_new": "",
+    "only_new.left_out": "",
 }
 """Settings that earlier plans did not have, and what those plans meant: said of no plan that
 means the same, so that a plan keeps its fingerprint."""
@@ -68,8 +87,17 @@ def row_hash(request: Mapping[str, Any], model_revision: str) -> str:
             neither id nor position nor format nor user columns belong in it.
         model_revision: Revision of the model that is asked.
     """
-    whole = {**request, "model_revision": model_revision}
-    return hashlib.blake2b(canonical(whole), digest_size=16, person=b"sdbatch.request").hexdigest()
+    return request_hash(request_text(request, model_revision)).hex()
+
+
+def request_text(request: Mapping[str, Any], model_revision: str) -> bytes:
+    """What is hashed of a picture's resolved request; see `row_hash`."""
+    return canonical({**request, "model_revision": model_revision})
+
+
+def request_hash(text: bytes) -> bytes:
+    """The `row_hash` of such a text, as its 16 bytes."""
+    return hashlib.blake2b(text, digest_size=16, person=b"sdbatch.request").digest()
 
 
 def canonical(value: Any) -> bytes:

@@ -130,7 +130,7 @@ def _resolve(
         zip(stated, positions, identities, strict=True)
     ):
         fault = _fault(row, position, how) or _later_fault(later.get(place), position, how)
-        request = _request(row, how)
+        request = resolve_request(row, how)
         count = _or(row, "num_images_per_prompt", how.defaults.num_images_per_prompt)
         occurrence = how.occurrences.get(position, 0)
         for image_index in range(count):
@@ -186,7 +186,7 @@ def _seed_fault(seed: int, position: int, how: Resolving) -> ManifestError | Non
     return ManifestError(how.manifest, position, "seed", str(seed), reason)
 
 
-def _request(row: Mapping[str, Any], how: Resolving) -> dict[str, Any]:
+def resolve_request(row: Mapping[str, Any], how: Resolving) -> dict[str, Any]:
     """What the model is asked for this row, but the seed; unreadable options as they stand."""
     defaults = how.defaults
     drawn_with = choose_scheduler(
@@ -240,12 +240,17 @@ def hash_of(row: RenderRow, model_revision: str) -> str:
         "guidance_scale": row.guidance_scale,
         "scheduler": row.scheduler,
         "scheduler_config": row.scheduler_config,
-        "seed": row.seed,
-        "task": TASK,
+        "prompt_syntax": row.prompt_syntax,
     }
-    if row.prompt_syntax != PLAIN:  # plain rows are called what they were before there were others
-        request["prompt_syntax"] = row.prompt_syntax
-    return row_hash(request, model_revision)
+    return row_hash(hashed_request(request, row.seed), model_revision)
+
+
+def hashed_request(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What of a resolved request enters its `row_hash`, seed and task included."""
+    hashed = {**request, "seed": seed, "task": TASK}
+    if request["prompt_syntax"] == PLAIN:  # called what they were before there were others
+        del hashed["prompt_syntax"]
+    return hashed
 
 
 def _or(row: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -31,13 +31,16 @@ LATE = frozenset({"render.dtype", "render.batch_size", "shards.size"})
 """Settings that `auto` leaves null until a worker, or the cutting of shards, settles them."""
 PLAIN = (
     *("output", "seed", "limit", "image.format", "image.png_level", "image.png_strategy"),
-    "image.metadata",
+    *("image.metadata", "image.quality", "image.lossless", "image.chroma", "image.save_size"),
+    "caption_column",
+    *("format", "captions", "class_label", "license"),
     *("render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
     *("render.channels_last", "render.fuse_qkv", "render.attention", "render.tf32"),
     *("render.lossy", "render.strict_pixels"),
     *("shards.size", "workers.min", "workers.max", "workers.wait_s", "engine"),
     *("checkpoint_every_s", "retries", "failures.allow", "failures.stop_after", "canary"),
     *("speculate", "single_driver"),
+    *("scores", "safety", "filter", "best_of", "best_by"),
 )
 """Job keys taken over as they are. `storage` is left out: it may hold credentials."""
 ROW_SETTINGS = tuple(RowDefaults.__dataclass_fields__)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sdbatch.errors import JobError
 from sdbatch.manifest.shape import RowShape
-from sdbatch.plan.estimate import image_bytes
+from sdbatch.output_specs import ImageSpec
+from sdbatch.plan.estimate import PNG, image_bytes
 from sdbatch.plan.fingerprint import canonical
 from sdbatch.records import Shard, size_name
 
@@ -47,22 +48,39 @@ SCHEMA = pa.schema(
 """Columns of the stored plan: the fields of `records.Shard`."""
 
 
-def cut_shards(shape: RowShape, size: int | None = None) -> list[Shard]:
+def cut_shards(
+    shape: RowShape,
+    size: int | None = None,
+    max_images: int | None = None,
+    image: ImageSpec = PNG,
+) -> list[Shard]:
     """Cut a manifest into shards; every row belongs to exactly one.
 
     Args:
         shape: What the rows ask for.
         size: Manifest rows per shard; None chooses by bytes and number of pictures.
+        max_images: Pictures that a shard may hold, where its layout has such a bound.
+        image: How pictures are stored.
 
     Raises:
-        JobError: Shards would need more than five digits, or hold more than 4 GB each.
+        JobError: Shards would need more than five digits, hold more than 4 GB each, or more
+            pictures than they may.
     """
+    shards = _cut(shape, size, max_images, image)
+    if max_images is not None:
+        _demand_room(shards, max_images)
+    return shards
+
+
+def _cut(
+    shape: RowShape, size: int | None, max_images: int | None, image: ImageSpec
+) -> list[Shard]:
     segments = list(_segments(shape))
     if size is None:
-        targets = _image_targets(shape, segments)
+        targets = _image_targets(shape, segments, max_images, image)
         bounds = [segment.even_bounds(targets[segment.size]) for segment in segments]
     else:
-        _demand_possible(shape, segments, size)
+        _demand_possible(shape, segments, size, image)
         bounds = [np.append(np.arange(0, part.num_rows, size), part.num_rows) for part in segments]
     return list(_number(segments, bounds))
 
@@ -180,16 +198,22 @@ def _segment(
     )
 
 
-def _image_targets(shape: RowShape, segments: list[_Segment]) -> dict[tuple[int, int], int]:
+def _image_targets(
+    shape: RowShape, segments: list[_Segment], max_images: int | None, image: ImageSpec
+) -> dict[tuple[int, int], int]:
     """Pictures per shard for every size, grown until five digits suffice."""
     by_count = max(MIN_IMAGES, _pieces(shape.num_images, SHARDS_WANTED))
     targets = {
-        size: max(1, min(SHARD_BYTES // image_bytes(*size), by_count)) for size in shape.sizes
+        size: max(1, min(SHARD_BYTES // image_bytes(*size, image), by_count))
+        for size in shape.sizes
     }
+    if max_images is not None:  # cuts overshoot by at most one row
+        most = max(1, max_images - _most_images(shape))
+        targets = {size: min(target, most) for size, target in targets.items()}
     while sum(_pieces(part.num_images, targets[part.size]) for part in segments) > MAX_SHARDS:
         targets = {size: target * 2 for size, target in targets.items()}
         for size, target in targets.items():
-            if target * image_bytes(*size) > MAX_SHARD_BYTES:
+            if target * image_bytes(*size, image) > MAX_SHARD_BYTES:
                 raise JobError(
                     f"{shape.num_images:,} pictures do not fit into {MAX_SHARDS:,} files of 4 GB: "
                     "split the manifest into runs"
@@ -197,7 +221,9 @@ def _image_targets(shape: RowShape, segments: list[_Segment]) -> dict[tuple[int,
     return targets
 
 
-def _demand_possible(shape: RowShape, segments: list[_Segment], size: int) -> None:
+def _demand_possible(
+    shape: RowShape, segments: list[_Segment], size: int, image: ImageSpec
+) -> None:
     count = sum(_pieces(part.num_rows, size) for part in segments)
     if count > MAX_SHARDS:
         least = _pieces(shape.num_rows, MAX_SHARDS)
@@ -206,12 +232,27 @@ def _demand_possible(shape: RowShape, segments: list[_Segment], size: int) -> No
             f"take {max(least, size + 1)} or more, auto, or split the manifest into runs"
         )
     for part in segments:
-        mean = part.num_images / part.num_rows * image_bytes(*part.size)
+        mean = part.num_images / part.num_rows * image_bytes(*part.size, image)
         if min(size, part.num_rows) * mean > MAX_SHARD_BYTES:
             raise JobError(
                 f"shards.size: {size} rows of {size_name(*part.size)} make files beyond 4 GB: "
                 f"take {max(1, int(MAX_SHARD_BYTES / mean))} or fewer, or auto"
             )
+
+
+def _most_images(shape: RowShape) -> int:
+    """Pictures of the row that asks for most."""
+    return shape.images_per_row if shape.images is None else int(shape.images.max())
+
+
+def _demand_room(shards: Sequence[Shard], max_images: int) -> None:
+    largest = max(shards, key=lambda shard: shard.num_images, default=None)
+    if largest is not None and largest.num_images > max_images:
+        rows = max(1, max_images * largest.num_rows // largest.num_images)
+        raise JobError(
+            f"shards.size: a shard of {largest.num_images:,} pictures is a folder of more than "
+            f"10,000 files, which hubs do not show: take {rows:,} rows or fewer, or auto"
+        )
 
 
 def _number(segments: list[_Segment], bounds: Sequence[NDArray[np.int64]]) -> Iterator[Shard]:

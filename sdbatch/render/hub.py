@@ -14,6 +14,8 @@ from sdbatch.render.model_revision import PARTS
 PATTERNS = ["model_index.json", *(f"{part}/*.{kind}" for part in PARTS for kind in ("json", "txt"))]
 WEIGHTS = [f"{part}/*.safetensors" for part in PARTS]
 VARIANTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]
+SCORER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.pth"]
+NO_SCORER_FILES = [*(f"{part}/*" for part in PARTS), "*.fp16.safetensors", "*.msgpack", "v1-*"]
 
 
 def snapshot(repo: str) -> Path:
@@ -39,6 +41,33 @@ def snapshot(repo: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"model {repo}: cannot be fetched from the Hub ({_line(error)}): check the name, "
+            "log in with `hf auth login` if it is gated, or give the folder of a local copy"
+        ) from error
+
+
+def scorer_snapshot(repo: str) -> Path:
+    """Folder of the files of a model that judges pictures, fetched only when not cached.
+
+    Raises:
+        ModelError: It cannot be had; the text says what to do.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = {"allow_patterns": SCORER_FILES, "ignore_patterns": NO_SCORER_FILES}
+    try:
+        cached = Path(snapshot_download(repo, local_files_only=True, **wanted))
+        if any(cached.rglob("*.safetensors")):
+            return cached
+    except LocalEntryNotFoundError:
+        pass  # not cached yet
+    except (OSError, ValueError) as error:
+        raise ModelError(f"scorer {repo}: the cache cannot be read: {_line(error)}") from error
+    try:
+        return Path(snapshot_download(repo, **wanted))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"scorer {repo}: cannot be fetched from the Hub ({_line(error)}): check the name, "
             "log in with `hf auth login` if it is gated, or give the folder of a local copy"
         ) from error
 

@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from sdbatch.errors import ManifestError, ManifestRowsError
+from sdbatch.manifest.aliases import ONE_BASED, Matched, match_columns
 from sdbatch.manifest.content import content_digests
 from sdbatch.manifest.faults import Faults, Limits, find_faults
 from sdbatch.manifest.freeze import as_table, demand_one_split, is_table
 from sdbatch.manifest.later import LATER, asks, later_reason
 from sdbatch.manifest.schema import CANONICAL, read_columns
+from sdbatch.manifest.view import shown_table
 from sdbatch.plan.rows import Resolving, resolve_rows
-from sdbatch.records import ModelFacts, RenderEnv, RenderRow
+from sdbatch.records import ColumnView, ManifestRef, ModelFacts, RenderEnv, RenderRow
 from sdbatch.render.protocol import Renderer
 from sdbatch.results import RenderedImage, RowFailure
 
@@ -54,9 +57,10 @@ class Model:
         Rows are pulled while earlier ones are being drawn, so an endless iterable is fine.
 
         Args:
-            rows: Prompts, or dicts with a manifest's columns (`prompt`, `seed`, `width`, ...);
-                or a table, Arrow's, pandas' or Hugging Face's. Columns that are not read are
-                ignored. Equal rows without a seed get different ones, those of a run.
+            rows: Prompts, or dicts with a manifest's columns (`prompt`, `seed`, `width`, ...)
+                under any of their names; or a table, Arrow's, pandas' or Hugging Face's.
+                Columns that are not read are ignored. Equal rows without a seed get
+                different ones, those of a run.
             seed: For rows without a seed of their own.
 
         Raises:
@@ -105,21 +109,52 @@ def _one_by_one(rows: Any) -> Iterator[pa.Table]:
 
 
 def _rows_of_table(table: pa.Table) -> Iterator[pa.Table]:
+    matched = _matched(tuple(table.column_names))
+    later = [view for view in matched.views if view.name in LATER]
+    stored = list(dict.fromkeys(one.stored for one in _read(matched)))
+    held = [_held(matched, name) for name in stored]
     for position in range(table.num_rows):
         row = table.slice(position, 1)
-        names = [name for name in row.column_names if name not in LATER]
-        read = row.select([name for name in names if name in CANONICAL])
         with _at(position):
-            _demand_drawable({name: row.column(name)[0].as_py() for name in row.column_names})
-            _demand_columns(read, names)
-        yield read
+            _demand_drawable(
+                later, {one.stored: row.column(one.stored)[0].as_py() for one in later}
+            )
+            shown = _shown(matched, row.select(stored).rename_columns(held))
+        yield shown
 
 
-def _demand_drawable(row: Mapping[str, Any]) -> None:
+@lru_cache(maxsize=64)
+def _matched(names: tuple[str, ...]) -> Matched:
+    """Which of a row's columns are read as what, as in a manifest."""
+    return match_columns(NAME, names, {*CANONICAL, *LATER})
+
+
+def _read(matched: Matched) -> list[ColumnView]:
+    return [view for view in matched.views if view.name in CANONICAL]
+
+
+def _held(matched: Matched, stored: str) -> str:
+    """What a column is called before its parts are taken: canonical where it is whole."""
+    view = next(one for one in matched.views if one.stored == stored)
+    return view.stored if view.part else view.name
+
+
+def _shown(matched: Matched, table: pa.Table) -> pa.Table:
+    """One row under canonical names, refused where a manifest with its columns would be."""
+    views = tuple(replace(view, stored=_held(matched, view.stored)) for view in _read(matched))
+    shown = shown_table(ManifestRef(NAME, (), "", views), table, None, 0) if views else pa.table({})
+    _demand_columns(shown, [*shown.column_names, *matched.rest])
+    return shown
+
+
+def _demand_drawable(later: Iterable[ColumnView], row: Mapping[str, Any]) -> None:
     """Refuse a row that asks for what this version cannot draw."""
-    for name, value in row.items():
-        if name in LATER and asks(name, value):
-            raise ManifestError(NAME, -1, name, str(value)[:60], later_reason(name))
+    for view in later:
+        value = row[view.stored]
+        if view.part == ONE_BASED and isinstance(value, int) and value > 0:
+            value -= 1
+        if asks(view.name, value):
+            raise ManifestError(NAME, -1, view.stored, str(value)[:60], later_reason(view.name))
 
 
 def _table_of_row(row: Any, position: int) -> pa.Table:
@@ -129,14 +164,12 @@ def _table_of_row(row: Any, position: int) -> pa.Table:
         reason = f"{type(row).__name__} is no row, give a prompt or a dict with a 'prompt'"
         raise ManifestError(NAME, position, "", "", reason)
     stated = {str(name): value for name, value in row.items()}
-    names = [name for name in stated if name not in LATER]
-    # Only what is read becomes Arrow: other values may be anything, pictures for example.
-    read = {name: stated[name] for name in names if name in CANONICAL}
     with _at(position):
-        _demand_drawable(stated)
-        table = as_table([read], NAME) if read else pa.table({})
-        _demand_columns(table, names)
-    return table
+        matched = _matched(tuple(stated))
+        _demand_drawable((view for view in matched.views if view.name in LATER), stated)
+        # Only what is read becomes Arrow: other values may be anything, pictures for example.
+        read = {_held(matched, one.stored): stated[one.stored] for one in _read(matched)}
+        return _shown(matched, as_table([read], NAME) if read else pa.table({}))
 
 
 def _demand_columns(read: pa.Table, names: list[str]) -> None:

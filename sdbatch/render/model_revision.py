@@ -56,13 +56,14 @@ def local_revision(name: str, folder: Path) -> str:
         try:
             size = path.stat().st_size
             total.update(f"{path.relative_to(folder).as_posix()}\n{size}\n".encode())
-            total.update(_digest(path, size))
+            total.update(file_digest(path, size))
         except (OSError, struct.error) as error:
             raise ModelError(f"model {name}: {path} cannot be read: {error}") from error
     return total.hexdigest()
 
 
-def _digest(path: Path, size: int) -> bytes:
+def file_digest(path: Path, size: int) -> bytes:
+    """Hash of one file: of all of it, or of what tells large ones apart."""
     with path.open("rb") as file:
         if size < WHOLE_BELOW:
             return hashlib.file_digest(file, "sha256").digest()

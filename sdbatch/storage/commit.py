@@ -369,7 +369,7 @@ class RunFolder:
             raise StorageError(
                 f"{where}: {len(left)} of {len(rework.shards)} shards of {rework.word} "
                 f"{rework.number} are not made again yet, go on with: "
-                f"{rework.command(self._store.url)}"
+                f"{rework.command(self._store.url, self._run)}"
             )
 
     def _mendable_by_hand(self, error: DamagedError) -> DamagedError:

@@ -20,7 +20,7 @@ from typing import Any
 
 from sdbatch.errors import StorageError
 from sdbatch.storage import layout
-from sdbatch.storage.record import PROTOCOL, to_line
+from sdbatch.storage.record import KNOWN_PROTOCOLS, PROTOCOL, to_line
 from sdbatch.storage.store import Store
 
 TRIED = 2
@@ -119,7 +119,7 @@ def _parse(number: int, data: bytes, plan_id: str) -> Compaction:
     with gzip.open(io.BytesIO(data)) as file:
         first = file.readline()
         head = json.loads(first)
-        if head["protocol"] != PROTOCOL or head["plan_id"] != plan_id:
+        if head["protocol"] not in KNOWN_PROTOCOLS or head["plan_id"] != plan_id:
             raise ValueError("not of this plan")
         digest.update(first)
         foot: dict[str, Any] | None = None

@@ -18,6 +18,13 @@ MAIN = "main"
 KINDS = ("data", "metadata", "errors", "filtered")
 """Folders of dataset files, each holding files of the same name for the same attempt."""
 
+PICTURES = "images"
+"""Folder of loose pictures, where a dataset has them: one folder below it for each attempt."""
+
+FOLDERS = (*KINDS, PICTURES)
+INDEX_NAME = "index.parquet"
+"""What the data file of a shard of loose pictures is called, beside them."""
+
 CONTENT_SUFFIXES = {
     "plan": "parquet",
     "occurrences": "parquet",
@@ -30,7 +37,9 @@ MAX_SHARDS = 100_000  # five digits everywhere: readers know no other pattern
 GROUP = 256
 """Shards whose commit records lie in one folder, so that many can be listed at once."""
 
-_RUN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_RUN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_RUN_MARK = re.compile(rf"/appended/({_RUN.pattern})\.json$")
+_RUN_FOLDER = re.compile(rf"[a-z]+/run=({_RUN.pattern})/")
 _TOKEN = re.compile(r"[a-z0-9-]{1,80}")
 _COMMIT = re.compile(r"/commits/\d{3}/(\d{5})(?:\.r(\d+))?\.json$")
 _SUCCESS = re.compile(r"/success/(\d+)\.json$")
@@ -40,16 +49,21 @@ _STOP = re.compile(r"/stop/(\d{6})$")
 _REWORK = re.compile(r"/rework/(\d+)\.json$")
 _COMPACTION = re.compile(r"/ckpt/(\d+)\.jsonl\.gz$")
 _LOG = re.compile(r"/logs/([a-z0-9-]{1,80})/([a-z0-9-]{1,80})-(\d{4,})\.jsonl$")
+_PICTURE = re.compile(r"(\d{5})-([0-9a-f]{8})/([^/]+)")
 _FILE = re.compile(r"train-(\d{5})-of-(\d{5,6})-([0-9a-f]{8})\.[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """What the name of a dataset file says."""
+    """What the name of a dataset file says.
+
+    Attributes:
+        num_shards: None where the name does not say it.
+    """
 
     kind: str
     shard_id: int
-    num_shards: int
+    num_shards: int | None
     attempt: str
 
 
@@ -57,11 +71,33 @@ def state_prefix(run: str) -> str:
     """Folder of everything of a run that is not the dataset itself.
 
     Raises:
-        InputError: The name is not made of small letters, digits and dashes.
+        InputError: The name is not made of letters, digits, dots, dashes and underscores, or is
+            `main` written otherwise, which many disks take for `main`.
     """
     if not _RUN.fullmatch(run):
-        raise InputError(f"run name {run!r}: small letters, digits and '-' only, at most 63")
+        raise InputError(
+            f"run name {run!r}: letters, digits and . _ - inside, at most 64, such as 20261122"
+        )
+    if run != MAIN and run.lower() == MAIN:
+        raise InputError(f"run name {run!r}: many disks take it for 'main', take another")
     return f"{STATE_ROOT}/{run}/"
+
+
+def run_marks_prefix() -> str:
+    """Folder of marks that say which runs were appended to `main`."""
+    return f"{state_prefix(MAIN)}appended/"
+
+
+def run_mark_key(run: str) -> str:
+    """Says that a run was appended; it is created before anything else of that run."""
+    state_prefix(run)
+    return f"{run_marks_prefix()}{run}.json"
+
+
+def parse_run_mark(key: str) -> str | None:
+    """The run of a mark's key."""
+    match = _RUN_MARK.search(key)
+    return match[1] if match else None
 
 
 def job_key(run: str) -> str:
@@ -286,11 +322,44 @@ def data_key(
     return f"{data_prefix(kind, run)}{name}"
 
 
+def pictures_prefix(shard_id: int, attempt: str, run: str = MAIN) -> str:
+    """Folder of the loose pictures of one attempt at a shard."""
+    _check_shard(shard_id)
+    return f"{data_prefix(PICTURES, run)}{shard_id:05d}-{_hex(attempt, 8)}/"
+
+
+def index_key(shard_id: int, attempt: str, run: str = MAIN) -> str:
+    """The data file of a shard of loose pictures: it names each of them."""
+    return f"{pictures_prefix(shard_id, attempt, run)}{INDEX_NAME}"
+
+
+def owner_key(key: str) -> str:
+    """The key that a record must name for this file to be the dataset's.
+
+    Loose pictures belong to the index of their folder, every other file to itself.
+    """
+    if not key.startswith(f"{PICTURES}/"):
+        return key
+    return f"{key.rpartition('/')[0]}/{INDEX_NAME}"
+
+
+def run_of(key: str) -> str:
+    """The run that a dataset file belongs to, by its key."""
+    match = _RUN_FOLDER.match(key)
+    return match[1] if match else MAIN
+
+
 def parse_data(key: str, run: str = MAIN) -> FileName | None:
     """What a dataset file of this run is called; None for anything else.
 
-    Files of other runs, and files that sdbatch did not name, are none of this run's.
+    Files of other runs, and files that sdbatch did not name, are none of this run's. Loose
+    pictures are of kind `images`, their index is of kind `data`.
     """
+    folder = data_prefix(PICTURES, run)
+    loose = _PICTURE.fullmatch(key.removeprefix(folder)) if key.startswith(folder) else None
+    if loose:
+        kind = "data" if loose[3] == INDEX_NAME else PICTURES
+        return FileName(kind, int(loose[1]), None, loose[2])
     for kind in KINDS:
         folder = data_prefix(kind, run)
         match = _FILE.fullmatch(key.removeprefix(folder)) if key.startswith(folder) else None

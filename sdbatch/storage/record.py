@@ -15,7 +15,9 @@ from sdbatch.errors import DamagedError, InputError
 from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage.store import Store
 
-PROTOCOL = 1
+PROTOCOL = 2
+KNOWN_PROTOCOLS = (1, 2)
+"""Protocols that are read; the last is written. Records of the first name no filtered file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class CommitRecord:
             ("data", self.result.data),
             ("metadata", self.result.metadata),
             ("errors", self.result.errors_file),
+            ("filtered", self.result.filtered_file),
         )
         return tuple((kind, file) for kind, file in files if file is not None)
 
@@ -112,14 +115,15 @@ def check_protocol(where: str, body: Mapping[str, Any]) -> None:
     version = body.get("protocol")
     if isinstance(version, int) and version > PROTOCOL:
         raise InputError(f"{where}: protocol {version}, this sdbatch reads {PROTOCOL}, update it")
-    if version != PROTOCOL:
+    if version not in KNOWN_PROTOCOLS:
         raise DamagedError(where, f"protocol {version!r} instead of {PROTOCOL}")
 
 
 def _parse_record(facts: dict[str, Any]) -> CommitRecord:
     facts.pop("protocol")
     plan_id, revision, write_id = (facts.pop(name) for name in ("plan_id", "revision", "write_id"))
-    for name in ("data", "metadata", "errors_file"):
+    facts.setdefault("filtered_file", None)
+    for name in ("data", "metadata", "errors_file", "filtered_file"):
         facts[name] = DataFile(**facts[name]) if facts[name] is not None else None
     if facts["data"] is None or facts["metadata"] is None:
         raise TypeError("a shard has no file")

@@ -42,9 +42,10 @@ class Rework:
         """What people call it: `repair` of damaged files, otherwise `retry`."""
         return "repair" if self.redo.kind == "damaged" else "retry"
 
-    def command(self, url: str) -> str:
+    def command(self, url: str, run: str = layout.MAIN) -> str:
         """The command that goes on with it."""
-        return shlex.join(["sdbatch", self.word, url])
+        named = [] if run == layout.MAIN else ["--run", run]
+        return shlex.join(["sdbatch", self.word, url, *named])
 
     def left(self, revisions: Mapping[int, int]) -> dict[int, int]:
         """Those of its shards that do not stand at their revision yet, given what stands."""

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, ClassVar
 from sdbatch.credentials import check_options, check_url
 from sdbatch.errors import CommitUnknownError, InputError, ObjectNotFoundError, StorageError
 from sdbatch.remote import demand_client, scheme_of
+from sdbatch.storage.named_key import NamedKey
 
 STORES = {
     "": "sdbatch.storage.local_store:LocalStore",
@@ -258,6 +259,8 @@ def check_key(key: str) -> None:
     Raises:
         InputError: It holds anything but letters, digits and `_ = . -` between slashes.
     """
+    if isinstance(key, NamedKey):  # it was checked when it was made
+        return
     if not key.isascii() or not all(_PART.fullmatch(part) for part in key.split("/")):
         raise InputError(f"object key {key!r}: only letters, digits and '_=.-' between slashes")
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.images import encode
 from sdbatch.dataset.protocol import Tally
-from sdbatch.records import ImageSpec, Shard, image_key
+from sdbatch.output_specs import ImageSpec
+from sdbatch.records import Shard, image_key
 from sdbatch.results import DataFile, ShardResult
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder

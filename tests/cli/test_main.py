@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -336,8 +337,10 @@ def test_a_signal_before_the_run_begins_ends_with_75_and_leaves_no_scratch(
     scratch.mkdir()
     command = [sys.executable, "-c", SLOW_PLAN, str(begun), str(manifest(3))]
     process = subprocess.Popen(
-        command, env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
-    )
+        command, env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True,
+        # Tests that run in the background were started deaf to SIGINT, and pass that on.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     for _ in range(600):
         if begun.exists():
             break

@@ -9,10 +9,12 @@ import pyarrow as pa
 
 from sdbatch.dataset.columns import ImageFacts, failure_columns, image_columns
 from sdbatch.dataset.images import encode
-from sdbatch.dataset.parquet import ShardFiles, write_shard
+from sdbatch.dataset.layouts import write_shard
+from sdbatch.dataset.protocol import ShardFiles
 from sdbatch.dataset.schema import dataset_schema
 from sdbatch.dataset.spool import Spool
-from sdbatch.records import ImageId, ImageSpec, RenderEnv, RenderRow
+from sdbatch.output_specs import ImageSpec
+from sdbatch.records import ImageId, RenderEnv, RenderRow
 from sdbatch.results import RenderedImage, RowFailure
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250, tzinfo=UTC)

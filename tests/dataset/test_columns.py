@@ -13,7 +13,7 @@ from sdbatch.dataset.columns import (
 )
 from sdbatch.dataset.images import encode
 from sdbatch.dataset.schema import DATA_FIELDS, ERROR_FIELDS
-from sdbatch.records import ImageSpec
+from sdbatch.output_specs import ImageSpec
 from sdbatch.results import RenderedImage, RowFailure
 from tests.dataset.samples import ENV, FACTS, NOON, pixels, row
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sdbatch.dataset.images import decode, encode, pixel_sha256
 from sdbatch.errors import DamagedError, JobError, RenderError
-from sdbatch.records import ImageSpec
+from sdbatch.output_specs import ImageSpec
 
 SIDE = st.integers(1, 20)
 PICTURES = st.tuples(SIDE, SIDE, st.just(3)).flatmap(lambda shape: arrays(np.uint8, shape))

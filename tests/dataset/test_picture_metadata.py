@@ -16,9 +16,10 @@ from sdbatch.dataset.images import encode
 from sdbatch.dataset.picture_metadata import LEVELS, picture_metadata
 from sdbatch.manifest.importers.infotext_rows import infotext_row
 from sdbatch.manifest.importers.kinds import read_source
+from sdbatch.manifest.importers.picture_text import read_texts
 from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.written import write_manifest
-from sdbatch.records import ImageSpec
+from sdbatch.output_specs import ImageSpec
 from tests.dataset.samples import pixels, row
 
 TEXTS = st.lists(
@@ -142,3 +143,74 @@ def test_a_run_may_say_less(tmp_path, level):
 
     assert ("XML:com.adobe.xmp" in info_of(image["bytes"])) == (level == "minimal")
     assert "parameters" not in info_of(image["bytes"])
+
+
+FORMATS = {
+    "png": ImageSpec(png_level="fast"),
+    "jpeg": ImageSpec("jpeg", quality=80, chroma="420"),
+    "webp": ImageSpec("webp", quality=80, chroma="420"),
+    "webp-lossless": ImageSpec("webp", lossless=True),
+    "avif": ImageSpec("avif", quality=60, chroma="444"),
+    "jxl": ImageSpec("jxl", quality=80),
+    "jxl-lossless": ImageSpec("jxl", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "prompt",
+    ["a fox", "füchse\nSteps: 9, zwei ", "一" * 3000, "\U0001f98a 匀琀攀瀀猀㨀 <b>&\"'", " "],
+)
+def test_every_format_gives_the_request_back(tmp_path, name, prompt):
+    asked = row(5, prompt=prompt)
+    said = picture_metadata(asked, "infotext", "m", "r")
+    data = encode(pixels(5), FORMATS[name], said).data
+    path = tmp_path / f"a.{FORMATS[name].format}"
+    path.write_bytes(data)
+    texts = read_texts(path)
+
+    assert texts.infotext == said.infotext
+    assert infotext_row(texts.infotext)["prompt"] == prompt
+    assert (texts.width_px, texts.height_px) == (8, 4)
+    assert b"trainedAlgorithmicMedia" in data
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_can_say_less(name):
+    minimal = encode(pixels(5), FORMATS[name], picture_metadata(row(5), "minimal")).data
+    nothing = encode(pixels(5), FORMATS[name]).data
+
+    assert b"trainedAlgorithmicMedia" in minimal
+    assert b"trainedAlgorithmicMedia" not in nothing
+    assert b"Sampler" not in minimal
+    assert b"S\0a\0m\0p" not in minimal
+
+
+def test_a_request_too_long_for_jpeg_is_left_out_of_it_alone(tmp_path):
+    said = picture_metadata(row(5, prompt="x" * 40_000), "infotext")
+    data = {name: encode(pixels(5), spec, said).data for name, spec in FORMATS.items()}
+    for name, content in data.items():
+        path = tmp_path / f"{name}.{FORMATS[name].format}"
+        path.write_bytes(content)
+        assert (read_texts(path).infotext == "") == (name == "jpeg")
+    assert b"trainedAlgorithmicMedia" in data["jpeg"]
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "jxl"])
+def test_imported_pictures_of_every_format_are_their_rows(tmp_path, name):
+    asked = [{"prompt": f"füchse {index}, <x> \U0001f98a", "seed": index} for index in range(3)]
+    sdbatch.render(
+        asked, str(tmp_path / "one"), model="fake", engine="inline", size="64x64",
+        guidance_scale=7.1, image_format=name,
+    )  # fmt: skip
+    (path,) = tmp_path.glob("one/data/*.parquet")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    first = pq.read_table(path, columns=["key", "row_hash", "image"]).to_pylist()
+    for each in first:
+        (folder / each["image"]["path"]).write_bytes(each["image"]["bytes"])
+    read = read_source(str(folder), str(tmp_path))
+    write_manifest(tmp_path / "again.parquet", read.schema, read)
+    second = rendered(str(tmp_path / "again.parquet"), tmp_path / "two")
+
+    assert second["row_hash"].to_pylist() == [each["row_hash"] for each in first]

@@ -47,6 +47,11 @@ image_height int32
 image_bytes int64
 sha256 string
 pixel_sha256 string
+is_blank bool
+is_uniform bool
+mean_luma float
+sharpness float
+dhash string
 prompt_truncated bool
 attempts int16
 created_at timestamp[us, tz=UTC]

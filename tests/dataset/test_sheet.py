@@ -1,7 +1,5 @@
 """The contact sheet shows any picture with any prompt."""
 
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,10 +10,8 @@ from sdbatch.dataset.sheet import (
     CELL_PX,
     _wrap,
     contact_sheet,
-    read_first_pictures,
 )
-from sdbatch.errors import DamagedError, InputError
-from tests.dataset.samples import pixels, write
+from sdbatch.errors import InputError
 
 FONT = ImageFont.load_default(15)
 LONG = "A high-contrast photo of a panda riding a horse. The panda is wearing a wizard hat. " * 4
@@ -114,27 +110,3 @@ def test_any_prompt_can_be_drawn(prompt):
 def test_a_sheet_of_nothing_is_refused():
     with pytest.raises(InputError, match="0 pictures"):
         contact_sheet([])
-
-
-def test_the_first_pictures_come_with_their_prompts_across_files(tmp_path):
-    first = write(tmp_path / "a", [(0, 0), (1, 0)]).data.path
-    empty = write(tmp_path / "b", []).data.path
-    second = write(tmp_path / "c", [(2, 0), (3, 0)]).data.path
-    files = [io.BytesIO(path.read_bytes()) for path in (first, empty, second)]
-
-    found = read_first_pictures(files, 3)
-
-    assert [label for _, label in found] == ["prompt 0", "prompt 1", "prompt 2"]
-    for index, (picture, _) in enumerate(found):
-        assert (picture == pixels(index)).all()
-
-
-def test_files_that_are_not_needed_stay_unread(tmp_path):
-    first = write(tmp_path / "a", [(0, 0), (1, 0)]).data.path
-
-    assert len(read_first_pictures([io.BytesIO(first.read_bytes()), io.BytesIO(b"")], 2)) == 2
-
-
-def test_a_file_that_is_no_dataset_is_damage():
-    with pytest.raises(DamagedError):
-        read_first_pictures([io.BytesIO(b"PAR1")], 1)

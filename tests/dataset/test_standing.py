@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdbatch.dataset import row_groups
-from sdbatch.dataset.parquet import write_shard
+from sdbatch.dataset.layouts import write_shard
 from sdbatch.dataset.schema import dataset_schema
 from sdbatch.dataset.spool import Spool
 from sdbatch.dataset.standing import is_sound, standing_rows, unharmed_rows

@@ -51,6 +51,11 @@ class LiveCluster:
         self.nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def knows_its_nodes(self):
+        """Whether Ray has seen every death: until then it may place actors on the dead."""
+        alive = sum(bool(one["Alive"]) for one in self._cluster.global_state.node_table())
+        return alive == len(self.nodes) + 1
+
     def drain_node(self, node, seconds):
         """What a cloud does before it takes a machine away."""
         script = Path(sys.executable).with_name("ray")

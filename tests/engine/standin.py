@@ -19,15 +19,8 @@ from sdbatch.engine.events import (
     WorkerReady,
 )
 from sdbatch.errors import StoreNotSharedError
-from sdbatch.records import (
-    ImageSpec,
-    ManifestRef,
-    RenderEnv,
-    RenderSpec,
-    RowDefaults,
-    RunSpec,
-    Shard,
-)
+from sdbatch.output_specs import ImageSpec
+from sdbatch.records import ManifestRef, RenderEnv, RenderSpec, RowDefaults, RunSpec, Shard
 
 RENDER = RenderSpec("m", "/nowhere/m", "rev", "auto", {}, 1)
 SPEC = RunSpec(
@@ -68,7 +61,7 @@ class StandIn:
         self.leases = queue.SimpleQueue()
         self.draining = threading.Event()
 
-    def load(self, render, sizes, token, spool_bytes=0):
+    def load(self, render, sizes, token, spool_bytes=0, run="main", image=None):
         time.sleep(self.knobs.get("load_s", 0))
         fault = self.knobs.get("load")
         if fault == "not shared":

@@ -58,7 +58,7 @@ def test_without_a_speed_a_plan_says_how_to_name_one(manifest):
     report = api.plan(manifest(5), **INLINE)
 
     assert report.seconds is report.cost is report.finish is None
-    assert "time unknown: name a measured speed" in report.describe()
+    assert "time unknown: measure it, --probe 16, or name it" in report.describe()
 
 
 @pytest.mark.parametrize("text", ["{}", "nonsense", '{"measured": []}', "[1]"])

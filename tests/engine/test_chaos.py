@@ -252,6 +252,7 @@ def drew(out, shard_id):
 def test_a_node_that_joins_is_drawn_on_and_the_idle_help_the_slowest(job, cluster):
     for node in cluster.nodes[1:]:
         cluster.kill_node(node)
+    wait_for(cluster.knows_its_nodes, "word of their death")
     out, start = job(800, ms=100, shard_size=200)
     with start() as driver:
         wait_for(cluster.actors, "first worker")

@@ -1,5 +1,7 @@
 """Rows that cannot be drawn: they end everything before it begins, or fail alone."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,3 +134,81 @@ def test_a_check_finds_what_a_run_would_refuse(mixed, tmp_path):
         "message": "must be a multiple of 8 from 8 to 16384, for example 96 or 104",
     }
     assert pq.read_metadata(tmp_path / "errors.parquet").num_rows == 14
+
+
+TEXT = "prompt,steps,size\na,2,64x64\nb,abc,64x64\nc,1e400,64x64\nd,2,10x\n"
+
+
+def test_bad_numbers_of_texts_fail_their_rows_with_what_stands_there(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(TEXT)
+    report = tmp_path / "errors.parquet"
+    summary = api.render(path, tmp_path / "out", bad_rows="fail", problems=str(report), **INLINE)
+    said = {
+        row["row_index"]: row["error_message"]
+        for row in api.open_dataset(tmp_path / "out").errors().to_pylist()
+    }
+
+    assert (summary.success, summary.failed) == (1, 3)
+    assert "column 'steps': 'abc': must be a whole number" in said[1]
+    assert "column 'steps': '1e400': must be a whole number" in said[2]
+    assert "column 'size': '10x': is no size, write it like 512x768" in said[3]
+    assert api.open_dataset(tmp_path / "out").verify(3).exit_code == 0
+    assert api.render(path, tmp_path / "out", bad_rows="fail", **INLINE).failed == 3
+    assert pq.read_table(report)["value"].to_pylist() == ["'10x'", "'abc'", "'1e400'"]
+
+
+@pytest.mark.parametrize("door", [api.plan, api.render])
+def test_every_problem_is_written_down_before_a_run_is_refused(door, mixed, tmp_path):
+    report = tmp_path / "errors.parquet"
+    with pytest.raises(ManifestRowsError):
+        door(mixed, tmp_path / "out", problems=str(report), **INLINE)
+
+    assert pq.read_metadata(report).num_rows == 14
+    with pytest.raises(InputError, match=r"--report: .* leave out --no-check"):
+        door(mixed, tmp_path / "out", problems=str(report), check=False, **INLINE)
+
+
+def test_a_check_holds_rows_to_the_defaults_of_the_run(manifest, tmp_path):
+    def total(path, **how):
+        return check_manifest(path, model="fake", **how).total
+
+    last = manifest(2, seed=[1, 2**63 - 1])
+    assert total(last) == 0
+    assert total(last, num_images_per_prompt=2) == 1
+    assert total(last, num_images_per_prompt=2, limit=1) == 0
+    options = manifest(1, name="options.parquet", scheduler_config=['{"use_karras_sigmas": true}'])
+    assert total(options, scheduler="DPM++ 2M") == 0
+    assert total(options, scheduler="ddim") == 1
+    path = tmp_path / "prompts.txt"
+    path.write_text("a [fox:cat:0.5]\n")
+    assert total(str(path)) == 0
+    assert total(str(path), prompt_syntax="a1111") == 1
+    with pytest.raises(InputError, match="--scheduler nosuch: no such scheduler"):
+        total(last, scheduler="nosuch")
+
+
+def test_a_check_looks_for_the_pictures_that_rows_point_to(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    rows = [{"prompt": "a", "image": str(tmp_path / name)} for name in ("text.png", "gone.png")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def reasons(**how):
+        found = check_manifest(str(path), model="fake", **how).problems
+        return [(one.row, one.reason) for one in found if "does not draw" not in one.reason]
+
+    gone = (1, "no such file, correct the path or remove the row")
+    assert reasons() == [gone]
+    assert reasons(check_files=True) == [(0, "is no PNG, JPEG or WebP picture"), gone]
+
+
+def test_rows_that_are_new_may_be_bad_too(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(TEXT)
+    api.render(path, tmp_path / "out", bad_rows="fail", **INLINE)
+    path.write_text(TEXT + "e,2,11x\nf,2,64x64\n")
+    again = {"only_new": str(tmp_path / "out"), **INLINE}
+    summary = api.render(path, tmp_path / "new", bad_rows="fail", **again)
+
+    assert (summary.success, summary.failed) == (1, 4)

@@ -25,6 +25,7 @@ from sdbatch.errors import (
 from sdbatch.records import RenderSpec
 from sdbatch.render.fake import FakeRenderer
 from sdbatch.render.model_facts import find_model
+from sdbatch.render.scorers import Panel
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.local_store import LocalStore
 from sdbatch.storage.parts import Parts
@@ -67,7 +68,7 @@ def test_a_store_that_stays_down_ends_the_attempt_resumably(job, monkeypatch):
 
 
 def test_pictures_of_a_part_that_was_not_stored_are_in_the_next_one(job, monkeypatch):
-    worker, _ = ready_worker(job, "fake:ms=20")
+    worker, _ = ready_worker(job, "fake:ms=60")
     down = Down(Parts.store, 2)
     monkeypatch.setattr(Parts, "store", lambda *args, **how: down(*args, **how))
     worker.offer(lease(job, 0))
@@ -231,6 +232,7 @@ import sys, time
 from tests.engine.test_worker import Worker
 from sdbatch.records import RenderSpec
 from sdbatch.render.model_facts import find_model
+from sdbatch.render.scorers import Panel
 
 worker, facts = Worker("w0", sys.argv[1], {}, 1.0), find_model("fake")
 worker.load(RenderSpec("fake", facts.path, facts.revision, "auto", {}, 1), ((64, 64),), "t")
@@ -256,3 +258,31 @@ def test_a_killed_worker_leaves_no_folder(job, tmp_path):
 
     assert len(during) == 1
     assert list(disk.iterdir()) == []
+
+
+class DyingScorer:
+    """A scorer whose device fails while pictures pile up before it."""
+
+    name, columns, revision = "clip", ("clip_score",), "r"
+
+    def score(self, pictures, prompts):  # a scorer's signature
+        time.sleep(0.5)
+        raise MemoryError("the device is gone")
+
+
+def test_a_device_that_fails_under_a_scorer_ends_the_worker_though_pictures_pile_up(
+    job, monkeypatch
+):
+    monkeypatch.setattr(desk, "MAX_ENCODING", 4)  # fewer than are dropped
+    worker, _ = ready_worker(job)
+    worker._panel = Panel([DyingScorer()], 2, fatal=(MemoryError,))
+    worker.offer(lease(job, 0))
+    worker.offer(lease(job, 1))
+    seen = []
+    done = threading.Thread(target=lambda: seen.extend(worker.work(job.spec)), daemon=True)
+    done.start()
+    done.join(20)
+    assert not done.is_alive()
+    failed = [event for event in seen if isinstance(event, ShardFailed)]
+    assert sorted(event.shard_id for event in failed) == [0, 1]
+    assert [(event.worker_unfit, event.retryable) for event in failed] == [(True, True)] * 2, failed

@@ -173,9 +173,10 @@ def test_a_moved_manifest_is_read_where_it_lies_now(manifest, tmp_path, monkeypa
 def test_a_driver_that_comes_second_takes_the_plan_that_stands_or_is_refused(tmp_path):
     from contextlib import ExitStack
 
-    from sdbatch.api import _preparing, _Silent
+    from sdbatch.api import _preparing
     from sdbatch.engine.request import run_options
     from sdbatch.engine.run import Run
+    from sdbatch.reworking import Silent
 
     rows = [{"prompt": f"p{i}"} for i in range(12)]
     out, options = tmp_path / "out", {"model": "fake", **INLINE}
@@ -184,7 +185,7 @@ def test_a_driver_that_comes_second_takes_the_plan_that_stands_or_is_refused(tmp
         for name, seed in (("same", {}), ("other", {"seed": 9})):
             again = _preparing(rows, out, {**options, **seed}, keep)
             prepared = again()
-            late[name] = Run(prepared, run_options(prepared.asked, options), _Silent(), again)
+            late[name] = Run(prepared, run_options(prepared.asked, options), Silent(), again)
         first = api.render(rows, out, **options)
         before = hashes(out)
 

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from threading import Thread
 
 import pytest
+import yaml
 
 from sdbatch import api
 from sdbatch.audit import finish as finish_module
@@ -232,3 +233,28 @@ def test_two_drivers_that_retry_at_once_make_one_dataset(out):
     assert revisions(out) == {0: 1, 1: 1, 2: 1, 3: 0}
     assert sorted(table(out)) == list(range(40))
     assert api.open_dataset(out).verify(3).exit_code == 0
+
+
+@pytest.mark.parametrize("layout_name", ["parquet", "webdataset"])
+def test_the_card_of_a_half_done_retry_names_every_row_once(
+    layout_name, manifest, tmp_path, monkeypatch
+):
+    out = spoilt(manifest, tmp_path, monkeypatch, faults=MANY, model=SLOW, format=layout_name)
+    before, stood = (out / "README.md").read_text(), names_on_card(out)
+    assert stood == sorted(path.name for path in (out / "data").iterdir())
+    retry_until(1, monkeypatch, out)
+    during = (out / "README.md").read_text()
+
+    assert len(list((out / "data").iterdir())) > 4
+    assert names_on_card(out) == stood
+    assert during.split("---", 2)[2] == before.split("---", 2)[2]
+    api.retry(out, **ENGINE)
+    assert "data/*." in (out / "README.md").read_text()
+    assert names_on_card(out) == sorted(path.name for path in (out / "data").iterdir())
+
+
+def names_on_card(out):
+    """Files of `data/` that readers of the card take."""
+    front = yaml.safe_load((out / "README.md").read_text().split("---")[1])
+    (split,) = front["configs"][0]["data_files"]
+    return sorted(path.name for pattern in split["path"] for path in out.glob(pattern))

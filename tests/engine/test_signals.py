@@ -60,9 +60,10 @@ def test_a_run_that_two_signals_ended_is_resumed(tmp_path):
     code = (
         "import sys\n"
         "from sdbatch.cli.main import main\n"
-        "main(['render', '--prompt', 'a', '--num-images-per-prompt', '100', sys.argv[1],\n"
-        "      '--engine', 'inline', '--model', 'fake:ms=30', '--size', '64x64',\n"
-        "      '--progress', 'none'])\n"
+        "sys.argv = ['sdbatch', 'render', '--prompt', 'a', '--num-images-per-prompt', '100',\n"
+        "            sys.argv[1], '--engine', 'inline', '--model', 'fake:ms=30',\n"
+        "            '--size', '64x64', '--progress', 'none']\n"
+        "main()\n"
     )
     out = tmp_path / "out"
     child = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.DEVNULL)

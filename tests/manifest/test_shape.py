@@ -1,10 +1,16 @@
+from collections import Counter
+from unittest import mock
+
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest import shape as shape_module
 from sdbatch.manifest.reader import open_manifest
-from sdbatch.manifest.shape import manifest_shape
+from sdbatch.manifest.shape import RowShape, manifest_shape
 from sdbatch.records import RowDefaults
 
 DEFAULTS = RowDefaults("", 64, 32, 10, 7.5, "DDIMScheduler", "", 2)
@@ -70,3 +76,28 @@ def test_a_width_that_is_no_number_is_shown_as_it_stands(write):
 
     with pytest.raises(ManifestError, match="row 1, column 'width': nan: must be a whole number"):
         shape_of(path)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([8, 16]), st.integers(1, 40), st.integers(1, 3)), min_size=1
+    ),
+    st.sampled_from([1, 1 << 24]),
+)
+def test_pictures_of_each_kind_add_up(rows, counted):
+    sizes = list(dict.fromkeys((width, 8) for width, _, _ in rows))
+    shape = RowShape(
+        len(rows),
+        tuple(sizes),
+        np.array([sizes.index((width, 8)) for width, _, _ in rows], np.int32),
+        np.array([images for _, _, images in rows], np.int16),
+        1,
+        np.array([work for _, work, _ in rows], np.int32),
+        1,
+    )
+    expected = Counter()
+    for width, work, images in rows:
+        expected[(width, 8), work] += images
+
+    with mock.patch("sdbatch.manifest.shape._COUNTED", counted):
+        assert shape.images_by_work() == expected

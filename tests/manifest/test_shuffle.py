@@ -66,7 +66,7 @@ def test_a_shuffle_that_breaks_off_leaves_nothing(rows, tmp_path, monkeypatch):
 
 
 def test_a_table_may_be_longer_than_a_row_group(write, tmp_path, monkeypatch):
-    monkeypatch.setattr("sdbatch.manifest.output_file.ROW_GROUP_ROWS", 64)
+    monkeypatch.setattr("sdbatch.manifest.written.ROW_GROUP_ROWS", 64)
     path = write({"prompt": pa.array(str(i) for i in range(200))})
     shuffle(open_manifest(path), tmp_path / "out.parquet")
 

@@ -83,7 +83,7 @@ def test_rows_with_ids_get_the_seeds_of_their_ids(model):
     [
         (5, "rows, row 1: int is no row"),
         (None, "rows, row 1: NoneType is no row"),
-        ({"text": "a"}, "rows, row 1: no column 'prompt'; rename 'text'"),
+        ({"description": "a"}, "rows, row 1: no column 'prompt'; rename 'description'"),
         ({}, "rows, row 1: no column 'prompt'"),
         ({"prompt": 5}, "rows, row 1, column 'prompt': holds int64, must hold texts"),
         ({"prompt": "a", "width": "64"}, "rows, row 1, column 'width': holds string"),
@@ -118,3 +118,34 @@ def test_an_endless_stream_is_drawn_as_it_comes(model):
     rows = model.stream({"prompt": f"p{n}"} for n in itertools.count())
 
     assert [row.prompt for row in itertools.islice(rows, 3)] == ["p0", "p1", "p2"]
+
+
+ALIASED = {"Caption": "a fox", "Steps": 7, "cfg-scale": 2.0, "size": "64x128", "random_seed": 5}
+NAMED = {"prompt": "a fox", "num_inference_steps": 7, "guidance_scale": 2.0, "width": 64,
+         "height": 128, "seed": 5}  # fmt: skip
+
+
+def test_rows_may_use_the_names_that_manifests_may(model):
+    wanted = list(model.stream([NAMED]))
+
+    assert list(model.stream([ALIASED])) == wanted
+    assert list(model.stream(pa.Table.from_pylist([ALIASED]))) == wanted
+    assert (wanted[0].width_px, wanted[0].height_px, wanted[0].seed) == (64, 128, 5)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "a", "caption": "b"}, "row 0, column 'caption': means 'prompt', and so does"),
+        ({"prompt": "a", "size": "10x"}, "row 0, column 'size': '10x': is no size, write it like"),
+        ({"prompt": "a", "Clip skip": 2}, "row 0, column 'Clip skip': 1: this version does not"),
+        ({"prompt": "a", "init_image": object()}, "row 0, column 'init_image': <object"),
+    ],
+)
+def test_other_names_are_held_to_the_same_rules(model, row, words):
+    with pytest.raises(ManifestError, match=words):
+        list(model.stream([row]))
+
+
+def test_clip_skip_of_a1111_that_skips_nothing_is_drawn(model):
+    assert len(list(model.stream([{"prompt": "a", "Clip skip": 1}]))) == 1

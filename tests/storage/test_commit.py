@@ -140,7 +140,7 @@ def test_success_lists_files_and_totals_and_is_written_once(store):
         (b"[]", DamagedError),
         (b'{"protocol": 1}', DamagedError),
         (b'{"protocol": null}', DamagedError),
-        (b'{"protocol": 2}', InputError),
+        (b'{"protocol": 3}', InputError),
     ],
 )
 def test_an_unreadable_record_is_named(store, body, error):

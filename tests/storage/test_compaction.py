@@ -187,7 +187,7 @@ def test_a_torn_or_altered_compaction_is_never_used(whole, data):
 @pytest.mark.parametrize(
     "line",
     [
-        {"protocol": 2, "plan_id": PLAN, "success": -1},
+        {"protocol": 3, "plan_id": PLAN, "success": -1},
         {"protocol": 1, "plan_id": "plan-b", "success": -1},
         {"protocol": 1, "plan_id": PLAN},
         [],

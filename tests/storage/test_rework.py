@@ -185,7 +185,7 @@ def test_a_lost_record_is_made_again_as_the_revision_that_is_missing(folder, sto
         (b"{", DamagedError),
         (b'{"protocol": 1}', DamagedError),
         (b'{"protocol": 1, "redo": 3, "shards": {}}', DamagedError),
-        (b'{"protocol": 2}', InputError),
+        (b'{"protocol": 3}', InputError),
     ],
 )
 def test_an_unreadable_rework_is_named_and_nothing_is_begun_beside_it(folder, store, body, error):

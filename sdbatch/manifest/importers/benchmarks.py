@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.importers.row import Row, as_text, keep
 from sdbatch.manifest.importers.text_lines import MAX_LINE_CHARACTERS, numbered_lines
+
+_COMPBENCH = re.compile(r"(?P<category>.+?)_(?P<split>(?:train|val)(?:_[a-z]+)?)")
 
 
 def partiprompts_rows(path: str) -> Iterator[Row]:
@@ -30,12 +33,13 @@ def partiprompts_rows(path: str) -> Iterator[Row]:
 
 
 def drawbench_rows(path: str) -> Iterator[Row]:
-    """Rows of DrawBench's CSV, whose prompts stand under `Prompts`.
+    """Rows of DrawBench's CSV, whose prompts stand under `Prompts`, in copies under `prompts`.
 
     Raises:
-        ManifestError: It is no CSV, or there is no column `Prompts`.
+        ManifestError: It is no CSV, or there is no such column.
     """
     names: list[str] = []
+    prompts = "Prompts"
     lines = (f"{line}\n" for _, line in numbered_lines(path))
     csv.field_size_limit(MAX_LINE_CHARACTERS)
     reader = csv.reader(lines, strict=True)
@@ -43,9 +47,10 @@ def drawbench_rows(path: str) -> Iterator[Row]:
         for fields in reader:
             if not names:
                 names = fields
-                _demand(path, names, "Prompts")
+                prompts = next((name for name in names if name.lower() == "prompts"), prompts)
+                _demand(path, names, prompts)
             elif fields:
-                yield _row(f"{path}, line {reader.line_num}", names, fields, "Prompts")
+                yield _row(f"{path}, line {reader.line_num}", names, fields, prompts)
     except csv.Error as error:
         reason = f"line {reader.line_num} is no CSV: {error}"
         raise ManifestError(path, -1, "", "", reason) from error
@@ -74,14 +79,18 @@ def geneval_rows(path: str) -> Iterator[Row]:
 
 
 def compbench_rows(path: str) -> Iterator[Row]:
-    """Rows of T2I-CompBench: a prompt a line, its category the file's name.
+    """Rows of T2I-CompBench: a prompt a line; `color_val_unseen.txt` says category and split.
 
     Raises:
         ManifestError: The file cannot be read or is no UTF-8 text.
     """
+    found = _COMPBENCH.fullmatch(Path(path).stem)
+    said: Row = {"category": as_text(Path(path).stem)}
+    if found:
+        said = {"category": as_text(found["category"]), "split": as_text(found["split"])}
     for _, line in numbered_lines(path):
         if line.strip():
-            yield {"prompt": as_text(line.strip()), "category": as_text(Path(path).stem)}
+            yield {"prompt": as_text(line.strip()), **said}
 
 
 def _row(place: str, names: list[str], fields: list[str], prompt: str) -> Row:

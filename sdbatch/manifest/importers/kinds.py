@@ -24,14 +24,16 @@ from sdbatch.manifest.importers.benchmarks import (
     partiprompts_rows,
 )
 from sdbatch.manifest.importers.comfyui import comfyui_rows
-from sdbatch.manifest.importers.diffusiondb import diffusiondb_rows
+from sdbatch.manifest.importers.diffusiondb import diffusiondb_rows, is_part
 from sdbatch.manifest.importers.infotext_rows import infotext_rows
 from sdbatch.manifest.importers.kohya import kohya_rows
 from sdbatch.manifest.importers.picture_text import ENDINGS
 from sdbatch.manifest.importers.pictures import TASKS, PromptFrom, picture_rows, task_rows
 from sdbatch.manifest.importers.prompts_from_file import prompts_from_file_rows
 from sdbatch.manifest.importers.row import Row, schema_of, table_of
-from sdbatch.manifest.importers.text_lines import numbered_lines
+from sdbatch.manifest.importers.text_lines import numbered_lines, whole_text
+from sdbatch.manifest.local_copy import LocalCopy, local_copy
+from sdbatch.manifest.reader import Storage
 
 READERS: Mapping[str, Callable[[str], Iterator[Row]]] = {
     "infotext": infotext_rows,
@@ -76,15 +78,20 @@ class Imported:
 
 
 def read_source(
-    source: str, folder: str, kind: str | None = None, prompt_from: PromptFrom | None = None
+    source: str,
+    folder: str,
+    kind: str | None = None,
+    prompt_from: PromptFrom | None = None,
+    storage: Storage = None,
 ) -> Imported:
     """Read what another program wrote.
 
     Args:
-        source: A file, or a folder of pictures.
+        source: A file, or a folder of pictures; path or fsspec URL.
         folder: Local folder for rows on their way; it must outlive what is returned.
         kind: One of `KINDS`; told from the source when it is None.
         prompt_from: Where pictures have their prompts; None takes what suits the kind.
+        storage: fsspec options of the source's file system.
 
     Raises:
         ManifestError: The source is not there, is malformed or has no rows.
@@ -94,6 +101,14 @@ def read_source(
     """
     if kind is not None and kind not in KINDS:
         raise InputError(f"--as {kind}: is none of {', '.join(KINDS)}")
+    with local_copy(source, storage) as copy:
+        return _read(copy, folder, kind, prompt_from)
+
+
+def _read(
+    copy: LocalCopy, folder: str, kind: str | None, prompt_from: PromptFrom | None
+) -> Imported:
+    source = copy.path
     if not Path(source).exists():
         raise ManifestError(source, -1, "", "", "no such file or folder")
     kind = kind or detect(source)
@@ -104,6 +119,8 @@ def read_source(
         descriptor, name = tempfile.mkstemp(".jsonl", dir=folder)
         with open(descriptor, "w", encoding="utf-8") as spool:
             for row in rows:
+                if kind in TASKS:  # it is drawn from where it lies
+                    row["image"] = copy.named(str(row["image"]))
                 spool.write(json.dumps(row, ensure_ascii=False) + "\n")
                 names |= dict.fromkeys(row)
                 count += 1
@@ -124,8 +141,9 @@ def detect(source: str) -> str:
     if path.is_dir() or path.suffix.lower() in ENDINGS:
         return PICTURES
     by_name = {".tsv": "partiprompts", ".csv": "drawbench", ".jsonl": "geneval"}
-    by_name |= {".json": "comfyui"}
     suffix = path.suffix.lower()
+    if suffix == ".json":
+        return "diffusiondb" if is_part(whole_text(source)) else "comfyui"
     if suffix in by_name:
         return by_name[suffix]
     if suffix == ".parquet" and _is_diffusiondb(source):

@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from PIL import Image
 
 from sdbatch.errors import InputPictureError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".jxl")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 MAX_TEXT = 4 << 20
+_VALUES = "Steps: "
 _EXIF, _COMMENT = 0x8769, 0x9286
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
@@ -42,7 +45,7 @@ class PictureTexts:
 
 
 def read_texts(path: Path) -> PictureTexts:
-    """Texts of a PNG, JPEG or WebP file.
+    """Texts of a PNG, JPEG, WebP, AVIF or JPEG XL file, the last with its plugin of Pillow.
 
     Raises:
         InputPictureError: It cannot be read, is no picture, or its texts are too long.
@@ -50,7 +53,10 @@ def read_texts(path: Path) -> PictureTexts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            jxl = path.suffix.lower() == ".jxl"
+            if jxl:
+                _register_jxl(path)
+            with Image.open(path, formats=("JXL",) if jxl else FORMATS) as image:
                 info, size = dict(image.info), image.size
                 # EXIF of a PNG may lie behind its pixels, which would be decoded on the way.
             comment = "" if image.format == "PNG" else _comment(image)
@@ -84,9 +90,24 @@ def _comment(image: Image.Image) -> str:
         return ""
     code, data = value[:8].rstrip(b"\0 "), value[8:]
     if code == b"UNICODE":
-        # The order of the bytes is that of whoever wrote them: blanks and ASCII tell it.
-        little = data[1::2].count(0) > data[::2].count(0)
-        return data.decode("utf-16-le" if little else "utf-16-be", "replace").rstrip("\0")
+        return _utf16(data).rstrip("\0")
     if code in (b"ASCII", b""):
         return data.decode("utf-8", "backslashreplace").rstrip("\0")
     return value.decode("utf-8", "backslashreplace").rstrip("\0")
+
+
+def _utf16(data: bytes) -> str:
+    """The order of the bytes is that of whoever wrote them; ours have the high byte first."""
+    orders = [data.decode(order, "replace") for order in ("utf-16-be", "utf-16-le")]
+    for text in orders:
+        if _VALUES in text:
+            return text
+    return orders[data[1::2].count(0) > data[::2].count(0)]  # blanks and ASCII tell it
+
+
+def _register_jxl(path: Path) -> None:
+    try:
+        import_module("pillow_jxl")
+    except ImportError as error:
+        reason = "is JPEG XL, which needs pip install 'sdbatch[jxl]'"
+        raise InputPictureError(str(path), reason) from error

@@ -232,7 +232,55 @@ def test_drawbench_geneval_and_compbench(tmp_path):
 
     assert rows(draw) == [{"prompt": "a fox, red", "category": "Colors"}]
     assert rows(gen) == [{"prompt": "a fox", "tag": "count", "include": '[{"class": "fox"}]'}]
-    assert rows(comp, "t2i-compbench") == [{"prompt": "a green bench", "category": "color_val"}]
+    assert rows(comp, "t2i-compbench") == [
+        {"prompt": "a green bench", "category": "color", "split": "val"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "split"),
+    [
+        ("color_val_unseen", "color", "val_unseen"),
+        ("3d_spatial_train", "3d_spatial", "train"),
+        ("complex_val_spatialaction", "complex", "val_spatialaction"),
+        ("non_spatial", "non_spatial", None),
+    ],
+)
+def test_files_of_compbench_name_category_and_split(tmp_path, name, category, split):
+    path = tmp_path / f"{name}.txt"
+    path.write_text("a bee near a desk\n")
+    (row,) = rows(path, "t2i-compbench")
+
+    assert (row["category"], row.get("split")) == (category, split)
+
+
+def test_copies_of_drawbench_with_small_letters_are_read_too(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("prompts,category\na fox,Colors\n")
+
+    assert rows(path) == [{"prompt": "a fox", "category": "Colors"}]
+
+
+def test_the_json_of_a_part_of_diffusiondb(tmp_path):
+    path = tmp_path / "part-000001.json"
+    said = {"p": "a fox", "se": 3312523387, "c": 7.0, "st": 50, "sa": "k_lms"}
+    path.write_text(json.dumps({"a.png": said}))
+
+    assert rows(path) == [
+        {
+            "id": "a.png",
+            "prompt": "a fox",
+            "seed": 3312523387,
+            "num_inference_steps": 50,
+            "guidance_scale": 7.0,
+            "scheduler": "k_lms",
+        }
+    ]
+    path.write_text(json.dumps({"a.png": {**said, "sa": "ddik_heunm"}}))
+    assert choose_scheduler(rows(path)[0]["scheduler"]).scheduler == "HeunDiscreteScheduler"
+    path.write_text('{"a.png": {"q": "a fox"}}')
+    with pytest.raises(ManifestError, match="is no JSON of a part"):
+        rows(path, "diffusiondb")
 
 
 def test_names_that_would_be_read_as_ours_are_put_aside(tmp_path):

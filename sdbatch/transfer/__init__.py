@@ -1,0 +1,1 @@
+"""A dataset in another form: export, push, scores."""
