@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sdbatch.dataset.layouts import FILES, WEBDATASET
 
@@ -90,8 +90,8 @@ class CardFacts:
     features: tuple[Mapping[str, Any], ...] = ()
 
 
-def write_card(facts: CardFacts) -> str:
-    """The text of README.md."""
+def markdown_template(name: str) -> Template:
+    """A template of this room for Markdown; its filter `text` makes any value harmless."""
     environment = Environment(
         loader=PackageLoader("sdbatch.dataset"),
         undefined=StrictUndefined,
@@ -101,8 +101,13 @@ def write_card(facts: CardFacts) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["text"] = markdown_text
+    return environment.get_template(name)
+
+
+def write_card(facts: CardFacts) -> str:
+    """The text of README.md."""
     front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=100)
-    return environment.get_template("card.md.j2").render(
+    return markdown_template("card.md.j2").render(
         facts=facts,
         front_matter=front,
         settings=_shown(facts.settings),

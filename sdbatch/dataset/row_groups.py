@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sdbatch.closing import Closing
 from sdbatch.dataset.arrow_types import normal_type
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.schema import CAPTION, IMAGE, LOW_CARDINALITY, class_names, role_of
@@ -112,7 +112,7 @@ def _numbered(column: pa.ChunkedArray, name: str, names: Sequence[str]) -> pa.Ch
     return numbers.cast(pa.int64())
 
 
-class RowFile(ABC):
+class RowFile(Closing):
     """A file in the making, written a row group at a time; as a context manager it closes.
 
     Args:
@@ -139,15 +139,8 @@ class RowFile(ABC):
     def _close(self) -> None:
         """End the file; may be repeated."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         with local_disk(self._path):
             self._close()
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sdbatch.closing import Closing
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.row_groups import RowGroupFile
 from sdbatch.dataset.schema import IMAGE, spool_schema
@@ -49,7 +49,7 @@ class _Place(NamedTuple):
     data_bytes: int  # -1: a failure
 
 
-class Spool:
+class Spool(Closing):
     """Finished pictures on local disk. Threads may append and read at the same time.
 
     Args:
@@ -74,17 +74,6 @@ class Spool:
             folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered: bytes that a full disk refused must not come back at the next write.
             self._file = self._path.open("w+b", buffering=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return len(self._index)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sdbatch.closing import Closing
 from sdbatch.errors import StorageError
 
 PARTITIONS = 64
@@ -104,17 +105,15 @@ def compare(
     return found
 
 
-class _Partitions:
+class _Partitions(Closing):
     """The entries of one side in nameless files, by their digest."""
 
     def __init__(self, kind: np.dtype[np.void]) -> None:
         self._kind = kind
         self._files: dict[int, IO[bytes]] = {}
 
-    def __enter__(self) -> _Partitions:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         for file in self._files.values():
             file.close()
 

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbatch.closing import Closing
 from sdbatch.errors import StorageError
 
 PARTITIONS = 64
@@ -45,7 +45,7 @@ class Matched:
     changed_in: dict[int, int]
 
 
-class Matching:
+class Matching(Closing):
     """Takes in planned and standing pictures in any order, then compares them.
 
     Args:
@@ -57,15 +57,8 @@ class Matching:
         self._files: dict[tuple[str, int], IO[bytes]] = {}
         self._open = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         self._open.close()
         self._files.clear()
 
@@ -142,7 +135,7 @@ class Matching:
 
     def _file(self, side: str, part: int) -> IO[bytes]:
         if (side, part) not in self._files:
-            opened = tempfile.TemporaryFile(buffering=BUFFER_BYTES)  # noqa: SIM115  # see __exit__
+            opened = tempfile.TemporaryFile(buffering=BUFFER_BYTES)  # noqa: SIM115  # see close
             self._files[side, part] = self._open.enter_context(opened)
         return self._files[side, part]
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sdbatch.closing import Closing
 from sdbatch.errors import StorageError
 
 MINIMA, BANDS, PARTITIONS = 16, 4, 64
@@ -28,7 +29,7 @@ _ENTRY = np.dtype([("key", "<u8"), ("row", "<i8"), ("minima", "u1", (MINIMA,))])
 Hashes = NDArray[np.uint64]
 
 
-class NearDuplicates:
+class NearDuplicates(Closing):
     """Takes prompts in row order, then says which are nearly an earlier one.
 
     Args:
@@ -39,10 +40,8 @@ class NearDuplicates:
         self._num_rows = num_rows
         self._files: dict[int, IO[bytes]] = {}
 
-    def __enter__(self) -> NearDuplicates:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         for file in self._files.values():
             file.close()
 
@@ -89,7 +88,7 @@ class NearDuplicates:
             for part, chunk in enumerate(np.split(entries[order], ends[:-1])):
                 if len(chunk):
                     if part not in self._files:
-                        self._files[part] = tempfile.TemporaryFile()  # noqa: SIM115  # see __exit__
+                        self._files[part] = tempfile.TemporaryFile()  # noqa: SIM115  # see close
                     self._files[part].write(chunk.tobytes())
         except OSError as error:
             where = tempfile.gettempdir()

@@ -10,33 +10,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from types import TracebackType
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdbatch.closing import Closing
 from sdbatch.errors import StorageError
 
 PARTITIONS = 64
 _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
 
 
-class Repeats:
+class Repeats(Closing):
     """Collects a digest per row, then says which rows repeat an earlier one."""
 
     def __init__(self) -> None:
         self._files: dict[int, IO[bytes]] = {}
 
-    def __enter__(self) -> Repeats:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -75,7 +68,7 @@ class Repeats:
     def _file(self, part: int) -> IO[bytes]:
         if part not in self._files:
             # Unbuffered: what a full disk refuses is refused here, not when the file is closed.
-            self._files[part] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # see __exit__
+            self._files[part] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # see close
         return self._files[part]
 
 

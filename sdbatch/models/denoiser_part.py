@@ -21,7 +21,7 @@ from torch.nn import functional
 from sdbatch.models.captions import fragment, full_caption, loose_caption
 from sdbatch.models.device import fast
 from sdbatch.models.draws import Draws
-from sdbatch.models.noise import LEVELS, noised, signal_shares
+from sdbatch.models.noise import LEVELS, cell_weights, noised, signal_shares
 from sdbatch.models.pool import Pool
 from sdbatch.models.prompts import Prompts
 
@@ -77,7 +77,7 @@ class DenoiserPart:
         model.set_attn_processor(AttnProcessor())
 
     def loss(self, draws: Draws) -> Tensor:
-        """Mean squared error of v on one batch."""
+        """Squared error of v on one batch, the things in a picture weighing most of it."""
         rows = draws.numpy.integers(0, len(self._pool), self._batch)
         latents = torch.from_numpy(np.array(self._pool.latents[rows])).float()
         captions = [training_caption(scene, draws.words) for scene in self._scenes(rows)]
@@ -89,7 +89,9 @@ class DenoiserPart:
             made = self.model(
                 given.to(self._device), levels.to(self._device), encoder_hidden_states=embeds
             ).sample
-        return functional.mse_loss(made.float(), wanted.to(self._device))
+        weights = cell_weights(latents)
+        error = functional.mse_loss(made.float(), wanted.to(self._device), reduction="none")
+        return (error * weights.to(self._device)).mean()
 
     def measure(self) -> dict[str, float]:
         """The judge's table of pictures drawn with the model, with the attention of use."""

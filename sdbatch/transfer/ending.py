@@ -15,9 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sdbatch.dataset.card import markdown_text, size_category
+from sdbatch.dataset.card import markdown_template, size_category
 from sdbatch.dataset.columns import installed_version
 from sdbatch.storage.store import Store
 from sdbatch.transfer.choice import base_of
@@ -96,22 +95,13 @@ def card(
     title: str,
 ) -> str:
     """The text of README.md."""
-    environment = Environment(
-        loader=PackageLoader("sdbatch.dataset"),
-        undefined=StrictUndefined,
-        autoescape=False,  # Markdown, not HTML: every value goes through `text`
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["text"] = markdown_text
     front = front_matter(terms, live, summary.exported, endings)
     settings = {
         f"--{name.replace('_', '-')}": value
         for name, value in terms.to_body().items()
         if value not in ("", False) and name not in ("source", "seed")
     }
-    return environment.get_template("export_card.md.j2").render(
+    return markdown_template("export_card.md.j2").render(
         front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=100),
         title=title,
         terms=terms,

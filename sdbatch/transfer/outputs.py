@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 import pyarrow as pa
 
+from sdbatch.closing import Closing
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.row_groups import ShardFile
 from sdbatch.dataset.schema import IMAGE, metadata_schema
@@ -50,23 +50,14 @@ class Written:
     rows: ShardFile
 
 
-class Output(Protocol):
+class Output(Closing):
     """Takes rows and makes a file of them."""
 
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of what is open."""
-
+    @abstractmethod
     def add(self, rows: pa.RecordBatch, names: Sequence[str]) -> None:
         """Append rows of the full schema with pictures, and what each picture is called."""
 
+    @abstractmethod
     def finish(self) -> Written:
         """Write what is left."""
 
@@ -86,7 +77,7 @@ def open_output(folder: Path, schema: pa.Schema, terms: Terms, store: Store) -> 
     return PicturesOutput(folder, schema, terms, store)
 
 
-class _Rows:
+class _Rows(Output):
     """What all outputs have in common: the file of rows without pictures."""
 
     def __init__(self, folder: Path, schema: pa.Schema, terms: Terms) -> None:
@@ -95,16 +86,8 @@ class _Rows:
         self._schema, self._terms = rows_schema(schema, terms), terms
         self._rows = TableFile(folder / "rows.parquet", self._schema)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._rows.__exit__(kind, error, trace)
+    def close(self) -> None:
+        self._rows.close()
 
     def add(self, rows: pa.RecordBatch, names: Sequence[str]) -> None:
         """Append the rows without their pictures."""
@@ -120,14 +103,9 @@ class ParquetOutput(_Rows):
         super().__init__(folder, schema, terms)
         self._data = TableFile(folder / "data.parquet", schema)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._data.__exit__(kind, error, trace)
-        super().__exit__(kind, error, trace)
+    def close(self) -> None:  # noqa: D102
+        self._data.close()
+        super().close()
 
     def add(self, rows: pa.RecordBatch, names: Sequence[str]) -> None:  # noqa: D102
         super().add(rows, names)
@@ -148,15 +126,10 @@ class TarOutput(_Rows):
             # Names may be long and of any script, which older forms of tar do not hold.
             self._tar = tarfile.open(self._path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:  # noqa: D102
         with local_disk(self._path):
             self._tar.close()
-        super().__exit__(kind, error, trace)
+        super().close()
 
     def add(self, rows: pa.RecordBatch, names: Sequence[str]) -> None:  # noqa: D102
         pictured = rows.to_pylist()
@@ -191,14 +164,9 @@ class PicturesOutput(_Rows):
         super().__init__(folder, schema, terms)
         self._put = Uploads(store.put, UPLOADS)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:  # noqa: D102
         self._put.close()
-        super().__exit__(kind, error, trace)
+        super().close()
 
     def add(self, rows: pa.RecordBatch, names: Sequence[str]) -> None:  # noqa: D102
         super().add(rows, names)

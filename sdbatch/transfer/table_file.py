@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sdbatch.closing import Closing
 from sdbatch.dataset.disk import local_disk
 from sdbatch.dataset.row_groups import GROUP_BYTES, GROUP_ROWS, ShardFile, parquet_settings
 
 
-class TableFile:
+class TableFile(Closing):
     """A Parquet file in the making; leaving it as a context manager closes it.
 
     Args:
@@ -40,15 +39,8 @@ class TableFile:
         with local_disk(path):
             self._writer = pq.ParquetWriter(path, self._schema, **settings)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what is open."""
         with local_disk(self._path):
             self._writer.close()
 

@@ -181,7 +181,7 @@ class Writing:
     def _commit(self, one: Open) -> None:
         """Store a finished file and let it exist."""
         written = one.output.finish()
-        one.output.__exit__(None, None, None)
+        one.output.close()
         split, number = one.plan.split, self.next_number
         place = self.numbers.get(split, 0)
         data, rows = self._store_files(written, split, place, number, one.attempt)
