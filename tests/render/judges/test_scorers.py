@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sdbatch.errors import InputError, ModelError
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorer_facts import find_scorers
-from sdbatch.render.scorers import Panel, load_panel, plain_prompt
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorer_facts import find_scorers
+from sdbatch.render.judges.scorers import Panel, load_panel, plain_prompt
 from tests.render.tiny_scorers import make_aesthetic, make_checker, make_clip, make_siglip
 
 PROMPTS = ["a large red star", "two blue circles on a green background", "", "a red star"]

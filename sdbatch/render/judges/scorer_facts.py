@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from sdbatch.errors import JobError, ModelError
-from sdbatch.records import ScorerSpec
+from sdbatch.model_specs import ScorerSpec
 from sdbatch.render.fake import FAKE_PREFIX
-from sdbatch.render.hub import scorer_snapshot
-from sdbatch.render.model_facts import HUB_ID
-from sdbatch.render.model_revision import file_digest
+from sdbatch.render.weights.hub import scorer_snapshot
+from sdbatch.render.weights.model_facts import HUB_ID
+from sdbatch.render.weights.model_revision import file_digest
 
 SAFETY = "safety"
 CLIP, SIGLIP, AESTHETIC, FAKE = "clip", "siglip", "aesthetic", "fake"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.errors import ModelError
-from sdbatch.records import ScorerSpec
+from sdbatch.model_specs import ScorerSpec
 from sdbatch.render.fake import FAKE_PREFIX
 
 _OPTIONS = ("fail", "ms")

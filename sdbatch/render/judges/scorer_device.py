@@ -18,10 +18,17 @@ import transformers
 from numpy.typing import NDArray
 
 from sdbatch.errors import DeviceMemoryError, InputError, ModelError
+from sdbatch.render.accelerators import (
+    AUTO,
+    CPU,
+    KINDS,
+    choose_device,
+    device_name,
+    devices_here,
+)
 from sdbatch.render.device import (
     PASS_ERRORS,
     be_exact,
-    choose_device,
     free_memory,
     is_out_of_memory,
     use_threads,
@@ -30,7 +37,7 @@ from sdbatch.render.diffusers_folder import quiet
 from sdbatch.render.processor import processor_name
 
 if TYPE_CHECKING:
-    from sdbatch.render.scorers import Panel
+    from sdbatch.render.judges.scorers import Panel
 
 GPU_BATCH, CPU_BATCH = 16, 4
 
@@ -52,17 +59,19 @@ class ScorerDevice:
     def __init__(self, device: str = "", cpu_threads: int = 1) -> None:
         be_exact()
         try:
-            self.device = torch.device(device) if device else choose_device()
+            plain = device in ("", CPU, *KINDS)
+            self.device = choose_device(device or AUTO) if plain else torch.device(device)
             torch.empty(1, device=self.device)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"--device {device}: cannot be used, name cpu or cuda") from error
+            here = " or ".join(devices_here())
+            raise InputError(f"--device {device}: cannot be used, name {here}") from error
         self._cpu_threads = cpu_threads
         on_gpu = self.device.type == "cuda"
         self._stream = (
             torch.cuda.Stream(self.device) if on_gpu else None  # type: ignore[no-untyped-call]
         )
-        self.name = torch.cuda.get_device_name(self.device) if on_gpu else processor_name()
-        self.batch_size = GPU_BATCH if on_gpu else CPU_BATCH
+        self.name = device_name(self.device) or processor_name()
+        self.batch_size = CPU_BATCH if self.device.type == CPU else GPU_BATCH
 
     @contextmanager
     def computing(self) -> Iterator[None]:

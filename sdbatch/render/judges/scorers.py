@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.manifest.prompt_syntax import A1111, parse_prompt
-from sdbatch.records import RenderRow, ScorerSpec
-from sdbatch.render.fake_scorer import FakeScorer
-from sdbatch.render.scorer_facts import AESTHETIC, FAKE, SAFETY, planned_scorer
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.records import RenderRow
+from sdbatch.render.judges.fake_scorer import FakeScorer
+from sdbatch.render.judges.scorer_facts import AESTHETIC, FAKE, SAFETY, planned_scorer
 
 if TYPE_CHECKING:
-    from sdbatch.render.scorer_device import ScorerDevice
+    from sdbatch.render.judges.scorer_device import ScorerDevice
 
 Value = float | bool | None
 FAULT_CHARS = 300
@@ -152,7 +153,7 @@ def load_panel(
     here = [planned_scorer(spec) for spec in specs]
     if all(spec.kind == FAKE for spec in here):
         return Panel([FakeScorer(spec) for spec in here], batch_size or 4)
-    from sdbatch.render.scorer_device import ScorerDevice
+    from sdbatch.render.judges.scorer_device import ScorerDevice
 
     place = ScorerDevice(device, cpu_threads)
     scorers = [_load(spec, place) for spec in here]
@@ -177,8 +178,8 @@ def plain_prompt(prompt: str, syntax: str) -> str:
 def _load(spec: ScorerSpec, place: ScorerDevice) -> Scorer:
     if spec.kind == FAKE:
         return FakeScorer(spec)
-    from sdbatch.render.clip_scorers import AestheticScorer, PairScorer
-    from sdbatch.render.safety_scorer import SafetyScorer
+    from sdbatch.render.judges.clip_scorers import AestheticScorer, PairScorer
+    from sdbatch.render.judges.safety_scorer import SafetyScorer
 
     if spec.kind == SAFETY:
         return SafetyScorer(spec, place)

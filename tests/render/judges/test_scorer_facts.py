@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sdbatch.errors import JobError, ModelError
-from sdbatch.render.scorer_facts import find_scorer, find_scorers, planned_scorer
+from sdbatch.render.judges.scorer_facts import find_scorer, find_scorers, planned_scorer
 from tests.render.tiny_scorers import make_aesthetic, make_checker, make_clip, make_siglip
 
 
@@ -93,7 +93,7 @@ def test_another_kind_of_model_is_refused_by_its_type(tmp_path):
 
 def test_a_plan_reads_scorers_without_torch(folders):
     code = (
-        "import sys; from sdbatch.render.scorer_facts import find_scorers; "
+        "import sys; from sdbatch.render.judges.scorer_facts import find_scorers; "
         f"find_scorers({{'clip': {str(folders / 'clip')!r}}}); "
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )

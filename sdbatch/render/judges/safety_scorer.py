@@ -19,9 +19,9 @@ from diffusers.pipelines.stable_diffusion.safety_checker import (
 )
 from numpy.typing import NDArray
 
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorer_device import IMAGES, ScorerDevice, again_with_memory
-from sdbatch.render.scorer_facts import checker_folder
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorer_device import IMAGES, ScorerDevice, again_with_memory
+from sdbatch.render.judges.scorer_facts import checker_folder
 
 CARE = 0.01
 

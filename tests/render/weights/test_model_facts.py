@@ -10,10 +10,9 @@ import sys
 import pytest
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderSpec
-from sdbatch.render import model_facts
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.loading import load_renderer
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.model_facts import find_model
 
 
 @pytest.fixture
@@ -33,7 +32,8 @@ def test_the_embedded_model_has_the_settings_that_suit_it(shapes):
     assert (defaults.num_inference_steps, defaults.guidance_scale) == (12, 3.0)
     assert defaults.scheduler == "DPMSolverMultistepScheduler"
     assert shapes.sources["num_inference_steps"] == "model shapes"
-    assert set(shapes.sources) == set(type(defaults).__slots__)
+    assert set(shapes.sources) == set(type(defaults).__slots__) - {"true_cfg_scale"}
+    assert defaults.true_cfg_scale is None
     assert {"circle", "red", "striped", "left", "huge"} <= shapes.words
     assert shapes.size_multiple_px == 8
     assert shapes.size_bytes > 9_000_000
@@ -93,7 +93,7 @@ def break_nothing_but(copy, fault):
     elif fault == "broken json":
         (copy / "unet" / "config.json").write_text("{")
     elif fault == "another pipeline":
-        rewrite(copy / "model_index.json", _class_name="FluxPipeline")
+        rewrite(copy / "model_index.json", _class_name="FluxFillPipeline")
     elif fault == "inpainting":
         rewrite(copy / "unet" / "config.json", in_channels=9)
     else:
@@ -108,7 +108,7 @@ def break_nothing_but(copy, fault):
         ("no tokenizer", "no tokenizer/"),
         ("no index", "no model_index.json"),
         ("broken json", "config.json cannot be read"),
-        ("another pipeline", "FluxPipeline is not supported, StableDiffusionPipeline is"),
+        ("another pipeline", "FluxFillPipeline draws from a picture: needs image"),
         ("inpainting", "takes 9 channels"),
         ("distilled", "embeds guidance"),
     ],
@@ -131,21 +131,11 @@ def test_an_unknown_name_is_refused_with_the_ways_on(name, text):
         find_model(name)
 
 
-def test_an_id_is_asked_of_the_hub_and_its_commit_is_the_revision(copy, monkeypatch):
-    asked = []
-    monkeypatch.setattr(model_facts, "snapshot", lambda repo: asked.append(repo) or copy)
-
-    facts = find_model("some-org/some-model")
-
-    assert asked == ["some-org/some-model"]
-    assert facts.revision == copy.name
-
-
 def test_a_hub_that_cannot_be_reached_is_said_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
-    with pytest.raises(ModelError, match="cannot be fetched from the Hub") as caught:
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids asking") as caught:
         find_model("no-such-org-here/no-such-model")
 
     assert "\n" not in str(caught.value)
@@ -169,7 +159,7 @@ def test_an_unknown_number_format_is_a_model_error(shapes):
 def test_facts_are_found_without_torch():
     code = (
         "import sys\n"
-        "from sdbatch.render.model_facts import find_model\n"
+        "from sdbatch.render.weights.model_facts import find_model\n"
         "find_model('shapes')\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))\n"
     )

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdbatch.errors import ModelError
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorer_device import IMAGES, TOKENS, ScorerDevice, again_with_memory
-from sdbatch.render.scorer_facts import SIGLIP, head_file
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorer_device import IMAGES, TOKENS, ScorerDevice, again_with_memory
+from sdbatch.render.judges.scorer_facts import SIGLIP, head_file
 
 Values = Mapping[str, list[float | bool | None]]
 
