@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from sdbatch.api import (
         bench,
         export,
+        fetch_model,
         grid,
+        list_models,
         load_model,
         open_dataset,
         plan,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         report,
         retry,
         score,
+        where_model,
     )  # fmt: skip
 
 try:
@@ -31,8 +34,9 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "source"
 
 __all__ = [
-    "__version__", "bench", "export", "grid", "load_model", "open_dataset", "plan", "preview",
-    "push", "render", "repair", "report", "retry", "score",
+    "__version__", "bench", "export", "fetch_model", "grid", "list_models", "load_model",
+    "open_dataset", "plan", "preview", "push", "render", "repair", "report", "retry", "score",
+    "where_model",
 ]  # fmt: skip
 
 

@@ -30,10 +30,16 @@ from sdbatch.engine.budgets import bill_for, means_of, question, room_notes
 from sdbatch.engine.call_options import Options as Options
 from sdbatch.engine.call_options import RenderOptions as RenderOptions
 from sdbatch.engine.call_options import ReworkOptions as ReworkOptions
+from sdbatch.engine.call_render import demand_drawable, demand_known
 from sdbatch.engine.check_run import limits_of
 from sdbatch.engine.choice import choose_engine, demand_reachable
 from sdbatch.engine.ending import nothing_new
-from sdbatch.engine.plan_report import PlanReport, headline, report_on
+from sdbatch.engine.model_doors import fetch_model as fetch_model
+from sdbatch.engine.model_doors import list_models as list_models
+from sdbatch.engine.model_doors import where_model as where_model
+from sdbatch.engine.model_fetch import fetch_notes, with_weights
+from sdbatch.engine.model_need import HALF
+from sdbatch.engine.plan_report import PlanReport, opening, report_on
 from sdbatch.engine.prepare import Prepared, prepare
 from sdbatch.engine.preview import ROWS, Preview, draw_preview
 from sdbatch.engine.probe_rows import with_probe
@@ -43,11 +49,14 @@ from sdbatch.engine.summary import Summary
 from sdbatch.engine.trace_request import trace as trace
 from sdbatch.errors import InputError
 from sdbatch.job import ask
+from sdbatch.model_specs import RenderSpec
 from sdbatch.opened import Dataset
-from sdbatch.records import ANY_SIZE, RenderSpec
+from sdbatch.records import ANY_SIZE
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.model import Model
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.vae.vae_choice import find_vae
+from sdbatch.render.weights.fetched_model import Need
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.report.grid import grid as grid
 from sdbatch.report.make import report as report
 from sdbatch.reworking import Silent
@@ -108,6 +117,7 @@ def render(
         means = means_of(options)
         prepare_run = _preparing(manifest, out, options, keep)
         prepared = prepare_run()
+        prepared = with_weights(prepared, talk) if means.probe else prepared
         means = with_probe(prepared, means, talk.note)
         asks = question(bill_for(prepared, means))
         if asks and confirm is not None and not confirm(asks):
@@ -116,11 +126,12 @@ def render(
         choose_engine(how, prepared.store.private)  # refuses before anything is written
         demand_reachable(how.address)
         room = room_notes(prepared, prepared.asked.value("output") or "")
-        for note in (headline(prepared), *prepared.notes, *room):
+        for note in (*opening(prepared), *prepared.notes, *room):
             talk.note(note)
         if prepared.nothing_new:
             talk.note("nothing to do: every row stands already, no run was begun")
             return nothing_new(prepared)
+        prepared = with_weights(prepared, talk, each_node=bool(how.address))
         run = Run(prepared, how, talk, prepare_run)
         summary = run.execute()
         if run.newly_finished:
@@ -146,7 +157,8 @@ def plan(
         means = means_of(options)
         prepared = _preparing(manifest, out, options, keep, instead_of_output=nowhere)()
         output = prepared.asked.value("output") or ""
-        said = room_notes(prepared, output)
+        said = [*fetch_notes(prepared.model), *room_notes(prepared, output)]
+        prepared = with_weights(prepared, Silent()) if means.probe else prepared
         means = with_probe(prepared, means, said.append)
         return report_on(prepared, output, bill_for(prepared, means), said, means.probed)
 
@@ -177,6 +189,7 @@ def preview(
         refuse_unknown(options, Options.__annotations__)
         means = means_of(options)
         prepared = _preparing(manifest, nowhere, options, keep)()
+        prepared = with_weights(prepared, report or Silent())
         return draw_preview(prepared, means, rows, Path(out), (report or Silent()).note)
 
 
@@ -186,22 +199,37 @@ def load_model(
     dtype: str = "auto",
     batch_size: int | None = None,
     cpu_threads: int = 1,
+    models_dir: str = "",
+    device: str = "auto",
+    vae: str = "",
+    memory: str = "auto",
+    quantize: str = "",
 ) -> Model:
     """Load a model into this process, for pictures without files and without Ray.
 
     Args:
-        name: Model name, folder or hub id.
+        name: Model name, folder, file or hub id.
         dtype: Number type of the model.
         batch_size: Lanes of a pass, for every picture size; None chooses by device.
         cpu_threads: Threads on a CPU. Equal settings give equal pixels.
+        models_dir: Where bare names are looked up before SDBATCH_MODELS.
+        device: `auto`, `cuda`, `mps`, `xpu` or `cpu`.
+        vae: Another autoencoder: folder, file or hub id; empty for the model's own.
+        memory: `resident`, `rooms`, `offload`, or `auto` for the first that fits.
+        quantize: `int8`, `nf4`, or empty for matrices as they are.
 
     Raises:
         ModelError: The model cannot be found or drawn with.
+        InputError: There is no such device here, or no such way of holding a model.
     """
-    facts = find_model(name)
-    lanes = {ANY_SIZE: batch_size} if batch_size else {}
-    spec = RenderSpec(name, facts.path, facts.revision, dtype, lanes, cpu_threads)
-    return Model(facts, load_renderer(spec, ()), limits_of(facts))
+    demand_known(memory, quantize)
+    facts = find_model(name, Need(half=dtype in HALF, models_dir=models_dir))
+    demand_drawable(facts, memory, quantize, vae)
+    spec = RenderSpec(
+        name, facts.path, facts.revision, dtype, {ANY_SIZE: batch_size} if batch_size else {},
+        cpu_threads, device=device, vae=find_vae(vae, facts), memory=memory, quantize=quantize,
+    )  # fmt: skip
+    return Model(facts, load_renderer(spec, ()), limits_of(facts), spec.weights_revision)
 
 
 def bench(
@@ -217,17 +245,23 @@ def bench(
     rounds: int = 3,
     mix: bool = False,
     compare: str | None = None,
+    models_dir: str | None = None,
+    device: str = "auto",
+    memory: str = "auto",
     report: Reporter | None = None,
 ) -> BenchReport:
     """Measure a model on this machine: in this process, without Ray and without files.
 
     Args:
         model: Model name, folder or hub id; `shapes` where nothing is named.
-        arch: A published architecture instead (`sd15`, `sd21`, `shapes`).
+        arch: A published architecture instead (`sd15`, `sd21`, `sdxl`, `shapes`).
         random_weights: Make the weights of `arch` up: nothing is downloaded.
         rows: Pictures of a run; None fills the lanes a few times.
         mix: Also draw rows of unlike scheduler, steps and guidance.
         compare: `diffusers` draws the same rows with its own pipeline, in turn with ours.
+        models_dir: Where bare names are looked up before SDBATCH_MODELS.
+        device: `auto`, `cuda`, `mps`, `xpu` or `cpu`.
+        memory: How the model is held, as in `load_model`.
         report: Told how it goes; None is silent.
 
     Raises:
@@ -236,7 +270,7 @@ def bench(
     """
     ask = BenchAsk(
         model, arch, random_weights, rows, num_inference_steps, size, batch_size, dtype, rounds,
-        mix, compare,
+        mix, compare, models_dir, device, memory,
     )  # fmt: skip
     return run_bench(ask, (report or Silent()).note)
 

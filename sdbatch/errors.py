@@ -104,6 +104,16 @@ class ModelError(InputError):
     """The model cannot be found, or is not what its name promises."""
 
 
+class ModelUnreachableError(ModelError):
+    """Network, store or disk failed while a model was fetched: a later try may succeed."""
+
+    retryable = True
+
+
+WEIGHTS = "model.revision"
+"""A setting that no option names: other weights lie where the planned ones did."""
+
+
 class PlanChangedError(InputError):
     """The output folder holds another job.
 
@@ -118,9 +128,14 @@ class PlanChangedError(InputError):
 
     def __str__(self) -> str:
         table = "; ".join(f"{name}: was {was}, now {now}" for name, was, now in self.changes)
+        ways = []
+        if any(name == WEIGHTS for name, _, _ in self.changes):
+            ways.append("put the planned weights back under the model's name")
+        if any(name != WEIGHTS for name, _, _ in self.changes):
+            ways.append("drop these options")
         return (
             f"{self.output} holds another job ({table}): "
-            "drop these options to resume it, or name another output folder"
+            f"{' and '.join(ways)} to resume it, or name another output folder"
         )
 
 

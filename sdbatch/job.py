@@ -27,6 +27,9 @@ from pydantic import (
 from sdbatch.errors import JobError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
+MEMORY = ("auto", "resident", "rooms", "offload")
+QUANTIZE = ("int8", "nf4")
 ENGINES = ("auto", "ray", "inline")
 PROMPT_SYNTAXES = ("plain", "a1111")
 FORMATS = ("parquet", "webdataset", "files")
@@ -93,10 +96,12 @@ class Defaults(Keys):
     height: PositiveInt | None = None
     num_inference_steps: PositiveInt | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    true_cfg_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     scheduler: str | None = None
     scheduler_config: dict[str, Any] | None = None
     num_images_per_prompt: Annotated[int, Field(ge=1, le=1000)] | None = None
     prompt_syntax: Literal["plain", "a1111"] | None = None
+    micro_conditioning: dict[str, Any] | None = None
 
 
 class Image(Keys):
@@ -117,7 +122,10 @@ class Render(Keys):
 
     batch_size: PositiveInt | Auto = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Literal["auto", "cuda", "mps", "xpu", "cpu"] = "auto"
     cpu_threads: PositiveInt = 1
+    memory: Literal["auto", "resident", "rooms", "offload"] = "auto"
+    quantize: Literal["", "int8", "nf4"] = ""
     compile: bool = False
     channels_last: bool | Auto = "auto"
     fuse_qkv: bool = False
@@ -164,6 +172,8 @@ class Job(Keys):
     manifest: str | None = None
     output: str | None = None
     model: str = "shapes"
+    models_dir: str = ""
+    vae: str = ""
     defaults: Defaults = Defaults()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     limit: PositiveInt | None = None
@@ -200,7 +210,7 @@ RESERVED = {
 """Keys of the frozen tree that this version knows and cannot honour: refused, never ignored."""
 
 
-FREE_FORM = ("storage", "defaults.scheduler_config", "scores")
+FREE_FORM = ("storage", "defaults.scheduler_config", "defaults.micro_conditioning", "scores")
 """Keys that hold a tree of names which are not ours."""
 
 

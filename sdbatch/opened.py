@@ -158,6 +158,7 @@ class Dataset:
         keys: Key | Sequence[Key],
         *,
         model: str | None = None,
+        models_dir: str = "",
         out: str | Path | None = None,
         run: str | None = None,
     ) -> ReplayReport:
@@ -166,6 +167,7 @@ class Dataset:
         Args:
             keys: Of the column `key`, or row numbers for all pictures of a row.
             model: Where the planned weights lie, if not where the plan found them.
+            models_dir: Where bare names are looked up before SDBATCH_MODELS.
             out: Local folder for pictures to look at.
             run: That of the keys; None takes it from the keys, `main` for row numbers.
 
@@ -175,7 +177,9 @@ class Dataset:
         """
         chosen = [keys] if isinstance(keys, str | int) else keys
         folder = Path(out) if out else None
-        return replay(self.store, chosen, model=model or "", out=folder, run=run)
+        return replay(
+            self.store, chosen, model=model or "", models_dir=models_dir, out=folder, run=run
+        )
 
     def retry(self, **options: Any) -> RetrySummary:
         """Draw what failed once more; takes what `sdbatch.retry` takes after its output."""

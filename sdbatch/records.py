@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from sdbatch.model_specs import RenderSpec
 from sdbatch.output_specs import ImageSpec, OutputSpec
 
 ImageId = tuple[int, int]
@@ -142,6 +143,8 @@ class RowDefaults:
     scheduler_config: str
     num_images_per_prompt: int
     prompt_syntax: str = "plain"
+    true_cfg_scale: float | None = None
+    micro_conditioning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +160,14 @@ class RenderRow:
         width_px: Picture width; a multiple of the model's step.
         height_px: Picture height; likewise.
         guidance_scale: 1.0 or less turns classifier-free guidance off.
+        true_cfg_scale: Classifier-free guidance of models that are told `guidance_scale` as a
+            number; None for all others.
         scheduler: diffusers class name.
         scheduler_config: JSON object of overrides for `from_config`; empty for none.
         row_hash: Fingerprint of the resolved request, `plan/fingerprint.py`.
         prompt_syntax: How its prompts are read, one of `prompt_syntax.SYNTAXES`.
+        micro_conditioning: JSON object of sizes that the model is told
+            (`manifest/micro_conditioning.py`); empty for its own.
     """
 
     row_index: int
@@ -177,6 +184,8 @@ class RenderRow:
     scheduler_config: str = ""
     row_hash: str = ""
     prompt_syntax: str = "plain"
+    true_cfg_scale: float | None = None
+    micro_conditioning: str = ""
 
     @property
     def image_id(self) -> ImageId:
@@ -184,9 +193,14 @@ class RenderRow:
         return (self.row_index, self.image_index)
 
     @property
+    def cfg_scale(self) -> float:
+        """What conditional and unconditional outputs are combined with."""
+        return self.guidance_scale if self.true_cfg_scale is None else self.true_cfg_scale
+
+    @property
     def guided(self) -> bool:
         """Whether the row takes two lanes (conditional and unconditional)."""
-        return self.guidance_scale > 1.0
+        return self.cfg_scale > 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +218,9 @@ class ModelFacts:
         num_train_timesteps: Most steps a row may ask for.
         size_bytes: Weights on disk.
         words: Words a small closed-world model was trained on; empty for open models.
+        flow: It says a flow's velocity, not a noise: other schedulers draw with it.
+        missing_bytes: What of the weights has yet to be fetched to this machine.
+        max_size_px: The most that width and height may be; None where the model sets no limit.
     """
 
     name: str
@@ -216,103 +233,11 @@ class ModelFacts:
     num_train_timesteps: int
     size_bytes: int
     words: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Switches that trade pixels for time, all but the last to the eye alone; part of the plan.
-
-    None of them lets one row depend on another: at equal switches a row keeps its pixels.
-
-    Attributes:
-        compile: Compile the denoiser's repeated blocks, one shape at a time.
-        channels_last: Lay weights out with channels last; `auto` does on a CPU, `pointwise.py`.
-        fuse_qkv: Compute query, key and value of the denoiser's attention in one product.
-        attention: Attention kernel of the denoiser, one of `job.ATTENTION`.
-        tf32: Let GPUs multiply float32 numbers with 10 bits of mantissa.
-        lossy: Switches that the eye may see, with commas: `fp8` keeps the denoiser's weights in
-            8 bits, `deepcache:N` runs its inner layers in one step of N.
-    """
-
-    compile: bool = False
-    channels_last: bool | str = "auto"
-    fuse_qkv: bool = False
-    attention: str = "auto"
-    tf32: bool = False
-    lossy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerSpec:
-    """A model that judges finished pictures.
-
-    Attributes:
-        name: As it was asked for; `safety` for the safety checker.
-        kind: `clip`, `siglip`, `aesthetic`, `safety` or `fake`.
-        model, path: As the user named it, and its folder; `fake:...` scores without torch.
-        revision: Hash or commit of the weights.
-    """
-
-    name: str
-    kind: str
-    model: str
-    path: str
-    revision: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What it says of a picture, by the names of the dataset's columns."""
-        return ("nsfw", "nsfw_score") if self.name == "safety" else (f"{self.name}_score",)
-
-
-@dataclass(frozen=True, slots=True)
-class RenderSpec:
-    """What a worker must know to load a model and draw with it.
-
-    Attributes:
-        model: Name as the user gave it.
-        model_path: Folder the weights are read from; `fake:...` draws without torch.
-        model_revision: Hash or commit the weights must have.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto` until a worker has chosen.
-        lanes: L per picture size (`WxH`); empty until a worker has chosen.
-        cpu_threads: Threads of one worker on a CPU.
-        speed: What makes it faster.
-        strict_pixels: Rows that run out of memory fail, rather than being drawn with fewer lanes.
-        prompt_chunks: Chunks of a prompt for which there must be memory where L is chosen.
-        scorers: Models that judge the pictures, beside the one that draws them.
-    """
-
-    model: str
-    model_path: str
-    model_revision: str
-    dtype: str
-    lanes: Mapping[str, int]
-    cpu_threads: int
-    speed: Speed = Speed()
-    strict_pixels: bool = False
-    prompt_chunks: int = 1
-    scorers: tuple[ScorerSpec, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RenderEnv:
-    """What a renderer runs on: recorded with every picture, a difference only warns.
-
-    Attributes:
-        device: `cpu`, `cuda`, ...
-        device_name: As its maker calls it.
-        dtype: What `auto` became.
-        pipeline_class: From `model_index.json`.
-        kernels: What else decides pixels: threads, instruction set, library versions.
-    """
-
-    device: str
-    device_name: str
-    dtype: str
-    pipeline_class: str
-    torch_version: str
-    diffusers_version: str
-    kernels: str
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    missing_bytes: int = 0
+    flow: bool = False
+    max_size_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

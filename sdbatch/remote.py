@@ -23,6 +23,7 @@ from sdbatch.errors import InputError
 CONNECT_S = 5.0
 READ_S = 15.0
 
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -56,6 +57,17 @@ def scheme_of(url: str) -> str:
     """The scheme of a URL in small letters; empty for a local path."""
     match = _SCHEME.match(url)
     return match.group(1).lower() if match else ""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, plain or chained; a path that begins with a drive letter is none."""
+    return "://" in text and _DRIVE.match(text) is None
+
+
+def local_path(text: str) -> str:
+    """The path that a local path or a `file://` URL means, on Windows with its drive."""
+    path = text.removeprefix("file://")
+    return path[1:] if path != text and _DRIVE.match(path[1:]) else path
 
 
 def demand_client(url: str) -> None:

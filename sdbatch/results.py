@@ -23,7 +23,8 @@ class RenderedImage:
         pixels: uint8 `[H, W, 3]`, RGB.
         num_lanes: L of the passes that drew it.
         prompt_truncated: The prompt was longer than the text encoder takes.
-        latency_ms: Wall time from its first pass to its pixels.
+        latency_ms: Wall time from its first pass to its pixels, less what its latents waited on
+            the host for their turn.
         scores: Column to what a scorer said; None where it failed.
     """
 

@@ -109,7 +109,7 @@ def _rework(
 ) -> S:
     """One call of `retry` or `repair`, from the dataset's own plan."""
     refuse_unknown(options, ReworkOptions.__annotations__)
-    prepared = prepare_again(out, options, options.get("run"))
+    prepared = prepare_again(out, options, options.get("run"), talk)
     how = run_options(prepared.asked, options)
     choose_engine(how, prepared.store.private)  # refuses before anything is written
     demand_reachable(how.address)

@@ -13,6 +13,9 @@ import pytest
 import sdbatch
 from sdbatch import api
 from sdbatch.cli import bench as bench_command
+from sdbatch.cli import models_fetch as fetch_command
+from sdbatch.cli import models_list as list_command
+from sdbatch.cli import models_where as where_command
 from sdbatch.cli import plan as plan_command
 from sdbatch.cli import render as render_command
 from sdbatch.errors import JobError, ManifestRowsError, ModelError
@@ -39,6 +42,20 @@ def test_every_flag_of_bench_is_a_parameter_of_the_same_name_and_no_more():
     assert flags == set(inspect.signature(api.bench).parameters) - {"report"}
 
 
+@pytest.mark.parametrize(
+    ("command", "door"),
+    [
+        (fetch_command.command, api.fetch_model),
+        (list_command.command, api.list_models),
+        (where_command.command, api.where_model),
+    ],
+)
+def test_every_flag_of_models_is_a_parameter_of_the_same_name_and_no_more(command, door):
+    flags = {param.name for param in command.params} - DISPLAY
+
+    assert flags == set(inspect.signature(door).parameters) - {"report"}
+
+
 def test_the_public_names_are_loaded_lazily():
     code = (
         "import sys, sdbatch\n"
@@ -50,8 +67,9 @@ def test_the_public_names_are_loaded_lazily():
 
     assert done.returncode == 0, done.stderr
     assert set(sdbatch.__all__) == {
-        "__version__", "bench", "export", "grid", "load_model", "open_dataset", "plan", "preview",
-        "push", "render", "repair", "report", "retry", "score",
+        "__version__", "bench", "export", "fetch_model", "grid", "list_models", "load_model",
+        "open_dataset", "plan", "preview", "push", "render", "repair", "report", "retry", "score",
+        "where_model",
     }  # fmt: skip
     assert all(hasattr(sdbatch, name) for name in sdbatch.__all__)
 

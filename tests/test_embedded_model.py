@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdbatch import api
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.model_facts import find_model
 
 pytestmark = [pytest.mark.render, pytest.mark.timeout(240)]
 

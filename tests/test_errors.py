@@ -12,6 +12,8 @@ EXAMPLES = [
     errors.ManifestRowsError((errors.ManifestError("m", 1, "prompt", "", "is null"),), 9),
     errors.JobError("no such key"),
     errors.ModelError("no such model"),
+    errors.ModelUnreachableError("model org/name: the Hub answers 503"),
+    errors.ModelUnreachableError("the Hub does not answer"),
     errors.PlanChangedError("out", (("steps", "12", "20"),)),
     errors.InputPictureError("https://u:p@host/a.png?sig=1", "is no picture"),
     errors.InputUnreachableError("https://host/a.png", "the server answers 503"),
@@ -73,6 +75,21 @@ def test_a_manifest_error_names_file_row_column_value_and_remedy():
     error = errors.ManifestError("m.parquet", 7, "width", "511", "must be a multiple of 8")
 
     assert str(error) == "m.parquet, row 7, column 'width': 511: must be a multiple of 8"
+
+
+@pytest.mark.parametrize(
+    ("changed", "way"),
+    [
+        (("steps",), "drop these options to resume it"),
+        (("model.revision",), "put the planned weights back under the model's name to resume it"),
+        (("model.revision", "steps"), "back under the model's name and drop these options to"),
+    ],
+)
+def test_another_job_is_refused_with_what_would_resume_the_one_that_stands(changed, way):
+    error = errors.PlanChangedError("out", tuple((name, "was", "is") for name in changed))
+
+    assert way in str(error)
+    assert ("options" in str(error)) == ("steps" in changed)
 
 
 def test_many_manifest_errors_are_counted_beyond_the_first_ones():

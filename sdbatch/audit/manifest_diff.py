@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sdbatch.dataset.schema import TRUE_CFG
 from sdbatch.errors import InputError
 from sdbatch.manifest.comparable import (
     BY_CONTENT,
@@ -29,13 +30,14 @@ from sdbatch.manifest.content import id_digests
 from sdbatch.manifest.differences import Difference, Rows, compare
 from sdbatch.manifest.opening import reading
 from sdbatch.manifest.reader import Manifest
+from sdbatch.remote import is_url
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.store import Store, open_store
 
 REQUEST = (
     *("prompt", "negative_prompt", "seed", "width", "height", "num_inference_steps"),
-    *("guidance_scale", "scheduler", "scheduler_config"),
+    *("guidance_scale", "true_cfg_scale", "scheduler", "scheduler_config", "micro_conditioning"),
 )
 """Columns of a dataset that say what a row asked for, under the names of a manifest."""
 _CONTENT = re.compile(r"[0-9a-f]{32}")
@@ -76,7 +78,7 @@ def _compared(*sides: Side) -> Difference:
 
 
 def _side(url: str, keep: ExitStack) -> Side:
-    local = "://" not in url
+    local = not is_url(url)
     if local and not (Path(url) / layout.STATE_ROOT).is_dir():
         return keep.enter_context(reading(url))
     store = open_store(url)
@@ -115,6 +117,9 @@ def _dataset_rows(side: _Dataset, columns: Sequence[str], by: str) -> Iterator[R
                 ):
                     table = pa.table(batch)
                     table = table.filter(pc.equal(table["image_index"], 0))
+                    if TRUE_CFG.name not in table.column_names:  # no matter of its model
+                        none = pa.array([1.0] * table.num_rows, TRUE_CFG.type)
+                        table = table.append_column(TRUE_CFG, none)
                     yield _one(side.url, table, columns, by)
 
 

@@ -14,7 +14,7 @@ from sdbatch.storage.record import CommitRecord
 from sdbatch.storage.rework import Rework
 
 RECENT_RECORDS = 64
-DEVICE_PHASES = ("load", "text_encode", "denoise", "decode")
+DEVICE_PHASES = ("load", "text_encode", "denoise", "decode", "swap")
 """Phases in which a worker's device is at work; encoding and writing overlap with them."""
 
 

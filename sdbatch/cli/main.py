@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "bench": ("Look", "Measure a model on this machine: pictures, memory, arithmetic."),
     "manifest": ("Look", "Check, look at and rearrange manifests; what they may ask for."),
+    "models": ("Look", "Fetch models before they are needed; which lie here, and where."),
     "score": ("Look", "Let CLIP, SigLIP, aesthetic or safety models judge a dataset's pictures."),
     "replay": ("Look", "Draw pictures of a dataset again and compare them, pixel by pixel."),
     "trace": ("Look", "Show one row from noise to picture, as a strip to look at."),

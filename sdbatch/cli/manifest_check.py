@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sdbatch.cli.options import MODELS_DIR_HELP
 from sdbatch.engine.check_run import ManifestCheck, check_manifest
 from sdbatch.job import PROMPT_SYNTAXES
 
@@ -24,6 +25,7 @@ Exit codes: 0 every row can be drawn, 2 some cannot: the first 20 are shown, all
 @click.command(epilog=EPILOG)
 @click.argument("manifest")
 @click.option("--model", default="shapes", show_default=True, help="What shall draw it.")
+@click.option("--models-dir", metavar="DIR", default="", help=MODELS_DIR_HELP)
 @click.option(
     "--report",
     metavar="FILE",

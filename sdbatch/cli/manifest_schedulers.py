@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sdbatch.manifest.scheduler_names import named_variants
-from sdbatch.plan.facts import FACTS, aliases
+from sdbatch.plan.facts import FACTS, FLOWING, aliases
 
 HEADINGS = ("scheduler", "kind", "way", "history", "also called", "")
 
@@ -22,6 +22,8 @@ def command(as_json: bool) -> int:
     tabled   rows of any settings share every pass of the model
     grouped  rows of equal settings alone share a pass
     unfit    diffusers has it, a Stable Diffusion model cannot be drawn with it
+    
+    Models that follow a flow (SD3, Flux, Sana) are drawn with those marked 'flow models' alone.
     """
     rows = [_row(name) for name in FACTS]
     click.echo(json.dumps(rows, indent=1) if as_json else _table(rows))
@@ -37,6 +39,7 @@ def _row(name: str) -> dict[str, Any]:
         "variants": named_variants(name),
         "kind": fact["kind"],
         "way": fact["way"],
+        "flow_models": name in FLOWING,
         "history": fact.get("history"),
         "grouped_with": {key: on["at"] for key, on in fact.get("grouped_with", {}).items()},
         "reason": fact.get("reason", ""),
@@ -59,5 +62,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     history = "" if row["way"] == "unfit" else str(row["history"] or "-")
     switches = [f"{key} {str(at).lower()}" for key, at in row["grouped_with"].items()]
     said = row["reason"] or (f"grouped with {' or '.join(switches)}" if switches else "")
+    said = ", ".join(filter(None, ("flow models" if row["flow_models"] else "", said)))
     also = ", ".join(row["aliases"])
     return (row["scheduler"], row["kind"], row["way"], history, also, said)

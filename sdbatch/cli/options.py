@@ -18,12 +18,15 @@ from sdbatch.errors import ManifestError
 from sdbatch.job import (
     CAPTIONS,
     CHROMAS,
+    DEVICES,
     DTYPES,
     ENGINES,
     FORMATS,
     IMAGE_FORMATS,
+    MEMORY,
     PICTURE_METADATA,
     PROMPT_SYNTAXES,
+    QUANTIZE,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,6 +116,8 @@ LIMITS: dict[str, Any] = {"cls": Flag, "group": "Limits"}
 JOB: dict[str, Any] = {"cls": Flag, "group": "Job and output"}
 OFF: dict[str, Any] = {"is_flag": True, "flag_value": False, "default": True}
 
+MODELS_DIR_HELP = "Look names up in this folder of A1111, ComfyUI or any other first."
+
 OPTIONS = (
     click.argument("manifest", required=False),
     click.argument("out", required=False),
@@ -125,6 +130,9 @@ OPTIONS = (
         **PICTURES,
     ),
     click.option("--guidance-scale", type=float, help="1 turns guidance off.", **PICTURES),
+    click.option(
+        "--true-cfg-scale", type=float, help="Guidance beside what Flux is told.", **PICTURES
+    ),
     click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class.", **PICTURES),
     click.option("--negative-prompt", metavar="TEXT", help="What not to draw.", **PICTURES),
     click.option(
@@ -206,8 +214,26 @@ OPTIONS = (
         "--best-by", metavar="COLUMN", **PICTURES,
         help="What is best: the largest value of this.  [default: the first score]",
     ),
-    click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder or hub id.", **MODEL),
+    click.option(
+        "--model", metavar="NAME_OR_PATH", help="Model name, folder, file or hub id.", **MODEL
+    ),
+    click.option("--models-dir", metavar="DIR", help=MODELS_DIR_HELP, **MODEL),
+    click.option(
+        "--device", type=click.Choice(DEVICES), help="Where to draw.  [default: auto]", **MODEL
+    ),
     click.option("--dtype", type=click.Choice(DTYPES), help="Number type of the model.", **MODEL),
+    click.option(
+        "--vae", metavar="ID|FOLDER|FILE", help="Another autoencoder for the pictures.", **MODEL
+    ),
+    click.option(
+        "--memory", type=click.Choice(MEMORY), **MODEL,
+        help="All of the model on the device, one part at a time, or block by block.  "
+        "[default: the first that fits]",
+    ),
+    click.option(
+        "--quantize", type=click.Choice(QUANTIZE), **MODEL,
+        help="Keep the model's large matrices in 8 or 4 bits; pictures change.",
+    ),
     click.option("--batch-size", help="Lanes of a pass; guidance takes two.", **AUTO, **MODEL),
     click.option(
         "--compile", is_flag=True, help="Compile the model's repeated blocks.", **MODEL

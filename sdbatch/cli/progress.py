@@ -17,13 +17,16 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from sdbatch.cli.answer import answer
 from sdbatch.credentials import redact
 from sdbatch.engine.events import Progress
+from sdbatch.engine.model_fetch import Fetching
 from sdbatch.engine.run import Reporter
+from sdbatch.render.weights.fetching import as_bytes
 
 LOG_FORMATS = ("text", "json")
 PLAIN_EVERY_S = 5.0
@@ -52,6 +55,38 @@ class Rate:
             self._points.pop(0)
         (first, before), (last, after) = self._points[0], self._points[-1]
         return (after - before) / (last - first) if last > first else 0.0
+
+
+class FetchRate:
+    """Bytes a second of a fetch, over the last half minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._rate, self._model = clock, Rate(clock), ""
+
+    def add(self, fetching: Fetching) -> float:
+        """Take a count into account; returns bytes a second, 0 while unknown."""
+        if fetching.model != self._model:
+            self._model, self._rate = fetching.model, Rate(self._clock)
+        return self._rate.add(fetching.done_bytes)
+
+
+def fetched_text(fetching: Fetching, rate: float) -> str:
+    """`1.2 GB of 4.3 GB 28% 53.1 MB/s here 12:03:11`."""
+    done, total = fetching.done_bytes, fetching.total_bytes
+    share = 100 * done / max(total, 1)
+    here = finish_time(total - done, rate)
+    return f"{as_bytes(done)} of {as_bytes(total)} {share:.0f}% {as_bytes(int(rate))}/s here {here}"
+
+
+class Count(MofNCompleteColumn):
+    """Pictures as `3/20`, bytes as `1.2 GB/4.3 GB`."""
+
+    def render(self, task: Task) -> Text:
+        """The column of one task."""
+        if not task.fields.get("bytes"):
+            return super().render(task)
+        done, total = as_bytes(int(task.completed)), as_bytes(int(task.total or 0))
+        return Text(f"{done}/{total}", style="progress.download")
 
 
 def finish_time(left: int, rate: float, now: datetime | None = None) -> str:
@@ -83,6 +118,7 @@ class PlainReporter:
         self._clock, self._rate = clock, Rate(clock)
         self._shown_at = float("-inf")
         self._shown = -1
+        self._fetch, self._fetch_shown_at = FetchRate(clock), clock()
 
     def note(self, line: str) -> None:
         """Show one line."""
@@ -108,6 +144,15 @@ class PlainReporter:
             err=True,
         )
 
+    def fetching(self, fetching: Fetching) -> None:
+        """Show how far a model has come, every few seconds."""
+        rate = self._fetch.add(fetching)
+        now = self._clock()
+        if now - self._fetch_shown_at < PLAIN_EVERY_S:
+            return
+        self._fetch_shown_at = now
+        click.echo(f"fetching {fetching.model} {fetched_text(fetching, rate)}", err=True)
+
 
 class JsonReporter:
     """The lines of `PlainReporter`, one JSON object each: {at, level, event, message, ...}."""
@@ -115,6 +160,7 @@ class JsonReporter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._rate = clock, Rate(clock)
         self._shown_at, self._shown = float("-inf"), -1
+        self._fetch, self._fetch_shown_at = FetchRate(clock), clock()
 
     def note(self, line: str) -> None:
         """Show one line."""
@@ -131,6 +177,14 @@ class JsonReporter:
         self._shown_at, self._shown = now, done
         json_line("progress", **asdict(progress), images_per_s=round(rate, 3))
 
+    def fetching(self, fetching: Fetching) -> None:
+        """Show how far a model has come, every few seconds."""
+        rate = self._fetch.add(fetching)
+        now = self._clock()
+        if now - self._fetch_shown_at >= PLAIN_EVERY_S:
+            self._fetch_shown_at = now
+            json_line("fetching", **asdict(fetching), bytes_per_s=round(rate))
+
 
 def json_line(event: str, message: str = "", level: str = "info", **facts: Any) -> None:
     """Write one JSON object to stderr."""
@@ -146,6 +200,8 @@ class BarReporter:
     def __init__(self, bar: Bar) -> None:
         self._bar, self._rate = bar, Rate()
         self._task = bar.add_task("", total=None, rate="", eta="", failed="", phase="starting")
+        self._fetch = FetchRate()
+        self._fetch_task: TaskID | None = None
 
     def note(self, line: str) -> None:
         """Show one line above the bar."""
@@ -164,6 +220,30 @@ class BarReporter:
             failed=f"failed {progress.failed}",
             phase=phases(progress),
         )
+
+    def fetching(self, fetching: Fetching) -> None:
+        """Move a bar of bytes, which stands in for that of pictures meanwhile."""
+        rate = self._fetch.add(fetching)
+        over = fetching.done_bytes >= fetching.total_bytes
+        if self._fetch_task is None and not over:
+            self._bar.update(self._task, visible=False)
+            self._fetch_task = self._bar.add_task(
+                "", total=fetching.total_bytes, bytes=True, rate="", eta="", failed="", phase=""
+            )
+        if self._fetch_task is None:
+            return
+        self._bar.update(
+            self._fetch_task,
+            completed=fetching.done_bytes,
+            total=fetching.total_bytes,
+            rate=f"{as_bytes(int(rate))}/s",
+            eta=f"here {finish_time(fetching.total_bytes - fetching.done_bytes, rate)}",
+            phase=f"fetching {fetching.model}",
+        )
+        if over:
+            self._bar.remove_task(self._fetch_task)
+            self._bar.update(self._task, visible=True)
+            self._fetch_task = None
 
 
 class SilentReporter:
@@ -190,7 +270,7 @@ def reporter(mode: str, log_format: str = "text") -> Iterator[Reporter]:
         return
     columns = (
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        Count(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[eta]}"),
         TextColumn("{task.fields[failed]}"),

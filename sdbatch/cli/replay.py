@@ -7,6 +7,7 @@ import json
 import click
 
 from sdbatch.api import open_dataset
+from sdbatch.cli.options import MODELS_DIR_HELP
 
 EPILOG = """\
 \b
@@ -23,6 +24,7 @@ Exit codes: 0 all equal, 4 a picture differs, 2 no such key or another model.
 @click.argument("dataset", metavar="OUT")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @click.option("--model", metavar="NAME_OR_PATH", help="Where the planned weights lie now.")
+@click.option("--models-dir", metavar="DIR", default="", help=MODELS_DIR_HELP)
 @click.option(
     "--out", metavar="DIR", help="Write both pictures there, and their difference beside them."
 )
@@ -32,6 +34,7 @@ def command(
     dataset: str,
     keys: tuple[str, ...],
     model: str | None,
+    models_dir: str,
     out: str | None,
     run: str | None,
     as_json: bool,
@@ -41,6 +44,8 @@ def command(
     A KEY is that of the column `key`, or the number of a row, for all its pictures. Rows
     that failed are tried again. What a picture was drawn on is compared as well.
     """
-    report = open_dataset(dataset).replay(keys, model=model, out=out, run=run)
+    report = open_dataset(dataset).replay(
+        keys, model=model, models_dir=models_dir, out=out, run=run
+    )
     click.echo(json.dumps(report.to_dict()) if as_json else report.describe())
     return report.exit_code

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SHARED = frozenset(
     [
         *("job", "settings", "engine", "workers", "address", "wait_for_workers", "speculate"),
-        *("allow_failed", "stop_after", "drain", "gc", "dashboard"),
+        *("models_dir", "allow_failed", "stop_after", "drain", "gc", "dashboard"),
     ]
 )
 """Flags of `render` that say how a call runs and nothing of its pictures."""

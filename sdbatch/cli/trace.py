@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sdbatch import api
+from sdbatch.cli.options import MODELS_DIR_HELP
 from sdbatch.job import DTYPES, PROMPT_SYNTAXES
 
 MOST_FRAMES = 32
@@ -34,9 +35,11 @@ Exit codes: 0 drawn, 2 input, 4 the row cannot be drawn.
     show_default=True,
     help="Calls of the model to show.",
 )
-@click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder or hub id.")
+@click.option("--model", metavar="NAME_OR_PATH", help="Model name, folder, file or hub id.")
+@click.option("--models-dir", metavar="DIR", help=MODELS_DIR_HELP)
 @click.option("--steps", "--num-inference-steps", "num_inference_steps", type=int, help="Steps.")
 @click.option("--guidance-scale", type=float, help="1 turns guidance off.")
+@click.option("--true-cfg-scale", type=float, help="Guidance beside the one that Flux is told.")
 @click.option("--size", metavar="WxH", help="Picture size in pixels.")
 @click.option("--scheduler", metavar="NAME", help="A diffusers scheduler class.")
 @click.option("--negative-prompt", metavar="TEXT", help="What not to draw.")

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sdbatch.dataset.images import EncodedImage
-from sdbatch.records import RenderEnv, RenderRow, RowStatus, RunSpec, image_key
+from sdbatch.model_specs import RenderEnv
+from sdbatch.records import RenderRow, RowStatus, RunSpec, image_key
 from sdbatch.results import RenderedImage, RowFailure
 
 TRACEBACK_CHARS = 16_000
@@ -144,6 +145,8 @@ def _request(row: RenderRow) -> Mapping[str, Any]:
         "scheduler": row.scheduler,
         "scheduler_config": row.scheduler_config,
         "prompt_syntax": row.prompt_syntax,
+        **({} if row.true_cfg_scale is None else {"true_cfg_scale": row.true_cfg_scale}),
+        **({"micro_conditioning": row.micro_conditioning} if row.micro_conditioning else {}),
     }
 
 

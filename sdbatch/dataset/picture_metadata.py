@@ -96,11 +96,12 @@ def png_info(metadata: PictureMetadata) -> PngInfo | None:
 def _infotext(row: RenderRow, model: str, revision: str) -> str:
     params = {"Steps": str(row.num_inference_steps), **_scheduler(row)}
     params |= {
-        # The shortest decimal that is the same 32-bit number: 7.1, not 7.099999904632568.
-        "CFG scale": f"{np.float32(row.guidance_scale)}".removesuffix(".0"),
+        **_guidance(row),
         "Seed": str(row.seed),
         "Size": f"{row.width_px}x{row.height_px}",
     }
+    if row.micro_conditioning:
+        params[infotext.MICRO] = row.micro_conditioning
     if revision:
         params["Model hash"] = revision[:10]
     if model:
@@ -109,6 +110,19 @@ def _infotext(row: RenderRow, model: str, revision: str) -> str:
         params["Prompt syntax"] = row.prompt_syntax
     params["Version"] = "sdbatch"
     return infotext.format(infotext.Infotext(row.prompt, row.negative_prompt, params))
+
+
+def _guidance(row: RenderRow) -> dict[str, str]:
+    """As A1111 writes it; of a model that is told its guidance, as Forge does."""
+    said = {"CFG scale": _shortest(row.cfg_scale)}
+    if row.true_cfg_scale is not None:
+        said[infotext.DISTILLED] = _shortest(row.guidance_scale)
+    return said
+
+
+def _shortest(number: float) -> str:
+    """The shortest decimal that is the same 32-bit number: 7.1, not 7.099999904632568."""
+    return str(np.float32(number)).removesuffix(".0")  # a format would give the 64-bit number
 
 
 def _scheduler(row: RenderRow) -> dict[str, str]:

@@ -106,13 +106,19 @@ FILTER_REASON = pa.field("filter_reason", pa.string())
 SPOOL_SCHEMA = pa.schema((*DATA_FIELDS, *_FAILURE, FILTER_REASON))
 """Pictures and failures alike, without the manifest's columns: spool and parts."""
 
-RESERVED_COLUMNS = frozenset(SPOOL_SCHEMA.names)
+TRUE_CFG = pa.field("true_cfg_scale", pa.float32())
+"""Follows `guidance_scale` where a run's model is told that one as a number, and only there."""
+
+MICRO = pa.field("micro_conditioning", pa.string())
+"""Follows `prompt_syntax` where a run's model is told of sizes, and only there."""
+
+RESERVED_COLUMNS = frozenset((*SPOOL_SCHEMA.names, TRUE_CFG.name, MICRO.name))
 """Names that a manifest's own columns may not have."""
 
 LOW_CARDINALITY = frozenset(
     [
         *("run_id", "task", "negative_prompt", "scheduler", "scheduler_config"),
-        "prompt_syntax",
+        *("prompt_syntax", MICRO.name),
         *("model", "model_revision", "dtype", "pipeline_class", "status", "format"),
         *("gpu_name", "render_env", "sdbatch_version", "diffusers_version", "torch_version"),
         "error_type",
@@ -126,6 +132,8 @@ def dataset_schema(
     scores: Sequence[str] = (),
     caption_column: str = "",
     class_labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    true_cfg: bool = False,
+    micro: bool = False,
 ) -> pa.Schema:
     """The schema of `data/`: our columns, scores, caption, then the manifest's own in their order.
 
@@ -135,6 +143,8 @@ def dataset_schema(
         scores: Columns of numbers that models give pictures: `nsfw` is a bool, others float32.
         caption_column: Name of a column that repeats the prompt, for trainers that want it so.
         class_labels: Manifest column to the names of its classes; stored as their numbers.
+        true_cfg: The model has guidance beside the one it is told.
+        micro: The model is told of sizes.
 
     Raises:
         InputError: A name is reserved or stands twice, or a type cannot be stored.
@@ -152,7 +162,8 @@ def dataset_schema(
             fields.append(_class_field(field.name, class_labels[field.name]))
         else:
             fields.append(pa.field(field.name, normal_type(field.type, field.name)))
-    return _with_features((*DATA_FIELDS, *extra, *fields))
+    own = _told(DATA_FIELDS, true_cfg, micro)
+    return _with_features((*own, *extra, *fields))
 
 
 def metadata_schema(schema: pa.Schema) -> pa.Schema:
@@ -162,7 +173,8 @@ def metadata_schema(schema: pa.Schema) -> pa.Schema:
 
 def errors_schema(schema: pa.Schema) -> pa.Schema:
     """The schema of `errors/` for a dataset whose `data/` has `schema`."""
-    return _with_features((*ERROR_FIELDS, *user_fields(schema)))
+    own = _told(ERROR_FIELDS, TRUE_CFG.name in schema.names, MICRO.name in schema.names)
+    return _with_features((*own, *user_fields(schema)))
 
 
 def filtered_schema(schema: pa.Schema) -> pa.Schema:
@@ -174,7 +186,8 @@ def filtered_schema(schema: pa.Schema) -> pa.Schema:
 
 def spool_schema(schema: pa.Schema) -> pa.Schema:
     """The schema of spool and parts for a dataset whose `data/` has `schema`."""
-    return pa.schema((*SPOOL_SCHEMA, *score_fields(schema)))
+    own = _told(SPOOL_SCHEMA, TRUE_CFG.name in schema.names, MICRO.name in schema.names)
+    return pa.schema((*own, *score_fields(schema)))
 
 
 def user_fields(schema: pa.Schema) -> list[pa.Field]:
@@ -212,6 +225,16 @@ def schema_from_bytes(data: bytes) -> pa.Schema:
 def features_of(schema: pa.Schema) -> dict[str, Any]:
     """The `datasets` features of a schema of ours, as its `Features.to_dict` would give them."""
     return {field.name: _feature(field) for field in schema}
+
+
+def _told(fields: Iterable[pa.Field], true_cfg: bool, micro: bool) -> Iterable[pa.Field]:
+    """Our own columns with those that some models alone have, in their places."""
+    for field in fields:
+        yield field
+        if true_cfg and field.name == "guidance_scale":
+            yield TRUE_CFG
+        if micro and field.name == "prompt_syntax":
+            yield MICRO
 
 
 def _with_features(fields: Iterable[pa.Field]) -> pa.Schema:

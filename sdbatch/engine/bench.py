@@ -10,16 +10,22 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
+from sdbatch.engine.call_render import demand_known
+from sdbatch.engine.model_need import HALF
 from sdbatch.engine.request import size_of
 from sdbatch.errors import InputError
+from sdbatch.model_specs import RenderSpec
 from sdbatch.plan.grouping import visiting_order
-from sdbatch.records import ANY_SIZE, RenderRow, RenderSpec, RowDefaults
+from sdbatch.records import ANY_SIZE, RenderRow, RowDefaults
 from sdbatch.render.architecture import Architecture, find_architecture, folder_architecture
 from sdbatch.render.fake import FAKE_PREFIX
-from sdbatch.render.model_facts import SIZE_STEP_PX, find_model
+from sdbatch.render.families.any_pipeline import is_whole
+from sdbatch.render.families.table import FAMILIES
+from sdbatch.render.weights.fetched_model import Need
+from sdbatch.render.weights.model_facts import find_model
+from sdbatch.render.weights.single_file import model_folder
 
 MODEL = "shapes"
 FILLS = 4
@@ -54,6 +60,9 @@ class BenchAsk:
     rounds: int = 3
     mix: bool = False
     compare: str | None = None
+    models_dir: str | None = None
+    device: str = "auto"
+    memory: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +115,35 @@ def plan_bench(ask: BenchAsk) -> BenchPlan:
         architecture = find_architecture(ask.arch)
         defaults, path, revision = architecture.defaults, "", ""
     else:
-        facts = find_model(ask.model or MODEL)
+        facts = find_model(
+            ask.model or MODEL, Need(half=ask.dtype in HALF, models_dir=ask.models_dir or "")
+        )
         if facts.path.startswith(FAKE_PREFIX):
             raise InputError(
                 f"--model {facts.name}: draws without a model, there is nothing to time"
             )
-        architecture = folder_architecture(facts.name, Path(facts.path))
+        if is_whole(facts.pipeline_class):
+            raise InputError(
+                f"--model {facts.name}: {facts.pipeline_class} is called whole, passes cannot be "
+                "timed: measure pictures with `sdbatch plan --probe N`"
+            )
+        with model_folder(facts.path, facts.name) as folder:
+            architecture = folder_architecture(facts.name, folder)
         defaults, path, revision = facts.defaults, facts.path, facts.revision
     lanes = {ANY_SIZE: ask.batch_size} if isinstance(ask.batch_size, int) else {}
     return BenchPlan(
         architecture=architecture,
         defaults=_asked(ask, defaults, architecture),
-        spec=RenderSpec(architecture.name, path, revision, ask.dtype, lanes, CPU_THREADS),
+        spec=RenderSpec(
+            architecture.name,
+            path,
+            revision,
+            ask.dtype,
+            lanes,
+            CPU_THREADS,
+            device=ask.device,
+            memory=ask.memory,
+        ),
         random_weights=ask.random_weights,
         rows=ask.rows,
         rounds=ask.rounds,
@@ -137,6 +163,9 @@ def _check(ask: BenchAsk) -> None:
         raise InputError("--random-weights: name the architecture with --arch")
     if ask.compare not in (None, "diffusers"):
         raise InputError(f"--compare {ask.compare}: only 'diffusers' can be compared with")
+    demand_known(ask.memory)
+    if ask.compare and ask.memory not in ("auto", "resident"):
+        raise InputError(f"--compare: diffusers holds all of a model, not --memory {ask.memory}")
     for flag, value in (
         ("--rows", ask.rows),
         ("--steps", ask.num_inference_steps),
@@ -151,7 +180,8 @@ def _asked(ask: BenchAsk, defaults: RowDefaults, architecture: Architecture) -> 
     """The model's defaults with what was asked in them."""
     if ask.size:
         width, height = size_of(ask.size)
-        step = math.lcm(SIZE_STEP_PX, architecture.scale)
+        family = FAMILIES[architecture.pipeline_class]
+        step = math.lcm(family.size_step_px, architecture.scale)
         if width < 1 or height < 1 or width % step or height % step:
             raise InputError(f"--size {ask.size}: width and height must be multiples of {step}")
         defaults = replace(defaults, width=width, height=height)
@@ -177,4 +207,5 @@ def _rows(defaults: RowDefaults, count: int) -> Iterator[RenderRow]:
             num_inference_steps=defaults.num_inference_steps,
             guidance_scale=defaults.guidance_scale,
             scheduler=defaults.scheduler,
+            true_cfg_scale=defaults.true_cfg_scale,
         )

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from sdbatch.records import RenderEnv
+from sdbatch.model_specs import RenderEnv
 
 GB = 1e9
 
@@ -106,6 +106,7 @@ class BenchReport:
     height: int
     num_inference_steps: int
     guidance_scale: float
+    true_cfg_scale: float | None
     scheduler: str
     lanes: int
     rows: int

@@ -162,6 +162,7 @@ def _report(
         height=said.height,
         num_inference_steps=said.num_inference_steps,
         guidance_scale=said.guidance_scale,
+        true_cfg_scale=said.true_cfg_scale,
         scheduler=said.scheduler,
         lanes=model.lanes,
         rows=len(ours[0].rows),
@@ -170,7 +171,7 @@ def _report(
         measured=measured,
         ratios=_ratios(ours, plain),
         arithmetic=arithmetic,
-        memory=Memory(model.watch.peak_bytes, model.need.weights, model.need.total),
+        memory=Memory(model.watch.peak_bytes, model.need.weights, model.expected),
     )
 
 

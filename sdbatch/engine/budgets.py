@@ -21,6 +21,7 @@ from sdbatch.output_specs import ImageSpec
 from sdbatch.plan.budget import Bill, Budget, Speed, bill_of, demand_within
 from sdbatch.plan.estimate import smaller_formats
 from sdbatch.plan.image_settings import image_spec
+from sdbatch.remote import is_url
 
 LONG_S = 12 * 3600.0
 """A run that is expected to take longer is begun only when a person says so."""
@@ -76,7 +77,10 @@ def read_speed(path: str | Path) -> Speed:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-        calls = record["num_inference_steps"] * (2 if record["guidance_scale"] > 1 else 1)
+        guidance = record["guidance_scale"]
+        if record.get("true_cfg_scale") is not None:
+            guidance = record["true_cfg_scale"]
+        calls = record["num_inference_steps"] * (2 if guidance > 1 else 1)
         measured = record["measured"][0]["images_per_s"]
         rate = measured * calls * record["width"] * record["height"]
     except OSError as error:
@@ -117,7 +121,7 @@ def room_notes(prepared: Prepared, output: str) -> list[str]:
     image = image_spec(prepared.resolved.values())
     needs = {tempfile.gettempdir(): spool_bytes(prepared.shards, prepared.sizes, image)}
     names = {tempfile.gettempdir(): "unfinished pictures"}
-    if output and "://" not in output:
+    if output and not is_url(output):
         needs[output], names[output] = expected.size_bytes, "the dataset"
     notes = []
     for place, need in needs.items():

@@ -15,9 +15,11 @@ class Options(TypedDict, total=False):
 
     prompt: Sequence[str]
     model: str
+    models_dir: str
     job: str
     num_inference_steps: int
     guidance_scale: float
+    true_cfg_scale: float
     size: str
     scheduler: str
     negative_prompt: str
@@ -36,6 +38,10 @@ class Options(TypedDict, total=False):
     license: str
     num_images_per_prompt: int
     seed: int
+    device: Literal["auto", "cuda", "mps", "xpu", "cpu"]
+    vae: str
+    memory: Literal["auto", "resident", "rooms", "offload"]
+    quantize: Literal["int8", "nf4"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     engine: Literal["auto", "ray", "inline"]
     workers: int | str
@@ -92,6 +98,7 @@ class ReworkOptions(TypedDict, total=False):
 
     run: str
     model: str
+    models_dir: str
     job: str
     engine: Literal["auto", "ray", "inline"]
     workers: int | str

@@ -27,11 +27,12 @@ from sdbatch.manifest.input_files import InputFiles
 from sdbatch.manifest.opening import reading
 from sdbatch.manifest.prompt_syntax import PLAIN
 from sdbatch.manifest.reader import Manifest, Storage
-from sdbatch.manifest.schema import scheduler_class, scheduler_fault
-from sdbatch.plan.facts import DRAWABLE, OPTIONS, UNFIT
+from sdbatch.manifest.schema import MAX_SIZE_PX, scheduler_class, scheduler_fault
+from sdbatch.plan.facts import OPTIONS, schedulers_of
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.records import ModelFacts
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.fetched_model import Need
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.storage.inputs import InputFetcher
 
 REFUSE, FAIL = "refuse", "fail"
@@ -94,27 +95,32 @@ def limits_of(
     prompt_syntax: str = PLAIN,
 ) -> Limits:
     """What rows for this model are held to, with defaults for rows that do not say."""
+    drawable, unfit = schedulers_of(model)
     return Limits(
         model=model.name,
         size_multiple_px=model.size_multiple_px,
         num_train_timesteps=model.num_train_timesteps,
-        schedulers=DRAWABLE,
-        unfit=UNFIT,
+        schedulers=drawable,
+        unfit=unfit,
         scheduler=scheduler or model.defaults.scheduler,
         options=OPTIONS,
         reserved=RESERVED_COLUMNS,
         num_images_per_prompt=num_images_per_prompt,
         prompt_syntax=prompt_syntax,
+        true_cfg=model.defaults.true_cfg_scale is not None,
+        micro=model.defaults.micro_conditioning is not None,
+        max_size_px=model.max_size_px or MAX_SIZE_PX,
+        only={key.removeprefix("defaults."): values for key, values in model.only.items()},
     )
 
 
-def demand_scheduler(name: str) -> str:
+def demand_scheduler(name: str, model: ModelFacts) -> str:
     """The class of a scheduler that shall be the one of rows that name none.
 
     Raises:
         JobError: It is none, or cannot be drawn with.
     """
-    reason = scheduler_fault(name, DRAWABLE, UNFIT) if name else ""
+    reason = scheduler_fault(name, *schedulers_of(model)) if name else ""
     if reason:
         raise JobError(f"--scheduler {name}: {reason}")
     return scheduler_class(name) if name else ""
@@ -124,6 +130,7 @@ def check_manifest(
     url: str,
     *,
     model: str = "shapes",
+    models_dir: str = "",
     report: str | Path | None = None,
     storage: Storage = None,
     num_images_per_prompt: int = 1,
@@ -136,7 +143,8 @@ def check_manifest(
 
     Args:
         url: Path or URL of the manifest.
-        model: Name, folder or hub id of the model that shall draw it.
+        model: Name, folder, file or hub id of the model that shall draw it.
+        models_dir: Where bare names are looked up before SDBATCH_MODELS.
         report: A Parquet file for all problems: file, row, column, value, message.
         storage: fsspec options of the manifest's file system.
         num_images_per_prompt: Of rows that do not say how many.
@@ -150,8 +158,9 @@ def check_manifest(
         InputError: Manifest or model cannot be read at all; bad rows are reported, not raised.
         StorageError: The store cannot be reached, or a disk is full.
     """
-    facts = find_model(model)
-    limits = limits_of(facts, num_images_per_prompt, demand_scheduler(scheduler), prompt_syntax)
+    facts = find_model(model, Need(weights=False, models_dir=models_dir))
+    usual = demand_scheduler(scheduler, facts)
+    limits = limits_of(facts, num_images_per_prompt, usual, prompt_syntax)
     files = InputFiles(storage, every_file=check_files, fetch=InputFetcher().fetch)
     with reading(url, storage, unread=True) as manifest:
         with ExitStack() as keep:

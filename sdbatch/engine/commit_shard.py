@@ -119,7 +119,7 @@ def commit_shard(
     )
     unscored = count_unscored(shard.spool, spec.score_columns)
     done = _record(RunFolder(store, spec.run), result, spec.plan_id, worker, shard)
-    return replace(done, unscored=unscored)
+    return replace(done, unscored=unscored, notes=ledger.renderer.notes)
 
 
 def _with_before(spent: Mapping[str, float], shard: OpenShard) -> dict[str, float]:

@@ -39,8 +39,8 @@ from sdbatch.engine.picture_times import PictureTimes
 from sdbatch.engine.scoring import Scoring
 from sdbatch.errors import StorageError
 from sdbatch.records import RenderRow, RunSpec
+from sdbatch.render.judges.scorers import Panel
 from sdbatch.render.protocol import Renderer
-from sdbatch.render.scorers import Panel
 from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage.parts import Parts
 from sdbatch.storage.store import Store
@@ -120,6 +120,8 @@ class Desk:
             event = self._next_event()
             if event is not None:
                 yield event
+            if self.draining.is_set():
+                self.renderer.leave()
             if time.monotonic() - pulsed >= self.pulse_s:
                 pulsed = time.monotonic()
                 yield self._pulse()

@@ -41,8 +41,9 @@ from sdbatch.engine.run_terms import (
 )
 from sdbatch.engine.state import EngineState
 from sdbatch.errors import SdbatchError, StorageError
+from sdbatch.model_specs import RenderSpec
 from sdbatch.output_specs import ImageSpec
-from sdbatch.records import RenderSpec, RunSpec, Shard
+from sdbatch.records import RunSpec, Shard
 
 TURN_S = 0.5
 PROGRESS_EVERY_S = 0.5

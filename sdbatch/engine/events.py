@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sdbatch.records import RenderEnv, Shard
+from sdbatch.model_specs import RenderEnv
+from sdbatch.records import Shard
 
 CARE_NORMAL, CARE_PARTS, CARE_ALONE = 0, 1, 2
 """How carefully a shard is drawn after deaths: as usual; a part after every few
@@ -108,6 +109,7 @@ class ShardDone:
     Attributes:
         taken_over: Of its pictures, those that were not drawn for this revision.
         unscored: Of those that were drawn, how many lack a score.
+        notes: What a person should hear of the worker's renderer, as far as it knows by now.
     """
 
     worker: str
@@ -122,6 +124,7 @@ class ShardDone:
     phase_seconds: Mapping[str, float]
     taken_over: int = 0
     unscored: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

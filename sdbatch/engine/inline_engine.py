@@ -16,7 +16,8 @@ from sdbatch.engine.run_terms import EngineEvent, WorkerRefused
 from sdbatch.engine.spool_room import spool_bytes
 from sdbatch.engine.worker import Worker
 from sdbatch.errors import InputError, StorageError
-from sdbatch.records import RenderSpec, RunSpec
+from sdbatch.model_specs import RenderSpec
+from sdbatch.records import RunSpec
 
 Make = Callable[[str], Worker]
 

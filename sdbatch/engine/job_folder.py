@@ -24,24 +24,15 @@ from sdbatch.dataset.schema import schema_bytes
 from sdbatch.errors import DamagedError, PlanChangedError
 from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.reader import open_manifest
+from sdbatch.model_specs import RenderSpec, ScorerSpec, Speed, VaeSpec
 from sdbatch.output_specs import ImageSpec, OutputSpec
 from sdbatch.plan.fingerprint import plan_id
 from sdbatch.plan.image_settings import image_spec
 from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Resolved, row_defaults
 from sdbatch.plan.sharding import shards_from_table, shards_table
-from sdbatch.records import (
-    ColumnView,
-    ManifestFile,
-    ManifestRef,
-    RenderSpec,
-    RowDefaults,
-    RunSpec,
-    ScorerSpec,
-    Shard,
-    Speed,
-)
-from sdbatch.render.scorer_facts import score_columns
+from sdbatch.records import ColumnView, ManifestFile, ManifestRef, RowDefaults, RunSpec, Shard
+from sdbatch.render.judges.scorer_facts import score_columns
 from sdbatch.storage import layout
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.record import KNOWN_PROTOCOLS, PROTOCOL
@@ -288,4 +279,5 @@ def _spec_from(body: Mapping[str, Any], store: Store) -> RunSpec:
 def _render_from(body: Mapping[str, Any]) -> RenderSpec:
     scorers = tuple(ScorerSpec(**scorer) for scorer in body.get("scorers", ()))
     speed = Speed(**body.get("speed", {}))
-    return RenderSpec(**{**body, "speed": speed, "scorers": scorers})
+    vae = VaeSpec(**body["vae"]) if body.get("vae") else None
+    return RenderSpec(**{**body, "speed": speed, "scorers": scorers, "vae": vae})

@@ -15,9 +15,11 @@ from sdbatch.manifest.bad_rows import BadRows
 from sdbatch.manifest.checks import CheckReport
 from sdbatch.manifest.reader import Manifest
 from sdbatch.manifest.shape import RowShape
+from sdbatch.model_specs import RenderSpec
 from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Resolved
-from sdbatch.records import ModelFacts, RenderSpec, Shard
+from sdbatch.records import ModelFacts, Shard
+from sdbatch.remote import is_url
 
 
 def new_job(
@@ -71,4 +73,4 @@ def said_of(asked: Asked) -> dict[str, Any]:
 
 def absolute(url: str) -> str:
     """A local path made absolute, since workers may stand elsewhere; URLs as they are."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+    return url if is_url(url) else os.path.abspath(os.path.expanduser(url))

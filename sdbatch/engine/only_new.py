@@ -31,6 +31,7 @@ from sdbatch.manifest.matching import Matched, Matching
 from sdbatch.manifest.opening import Opened
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables, open_manifest
 from sdbatch.manifest.schema import read_columns
+from sdbatch.model_specs import weights_revision
 from sdbatch.plan.row_hashes import RowHashes, hex_words, prompt_names, words
 from sdbatch.plan.rows import Resolving
 from sdbatch.plan.selection import (
@@ -175,7 +176,9 @@ def _match(
             seed=int(resolved.value("seed")),
             hash_rows=True,
             occurrences=repeats,
-            model_revision=resolved.value("model.revision"),
+            model_revision=weights_revision(
+                resolved.value("model.revision"), resolved.value("vae.revision")
+            ),
         )
     )
     with Matching(num_rows) as matching:

@@ -34,10 +34,11 @@ from sdbatch.errors import DamagedError, ManifestError, SdbatchError
 from sdbatch.manifest.bad_rows import BadRows, read_bad_rows
 from sdbatch.manifest.reader import read_rows
 from sdbatch.manifest.texts import demand_texts
+from sdbatch.model_specs import RenderEnv
 from sdbatch.output_specs import ImageSpec
 from sdbatch.plan.grouping import visiting_order
 from sdbatch.plan.rows import Resolving, resolve_or_fail, rows_of_shard
-from sdbatch.records import ImageId, RenderEnv, RenderRow, RunSpec, Shard
+from sdbatch.records import ImageId, RenderRow, RunSpec, Shard
 from sdbatch.results import RenderedImage, RowFailure
 from sdbatch.storage.layout import MAIN
 from sdbatch.storage.parts import Parts
@@ -233,7 +234,7 @@ class ShardOpener:
         try:
             if lease.revision:
                 taken = self._take_over(lease, [*rows, *(one.row for one in unreadable)], spool)
-                rows = [taken.request(row, self._spec.render.model_revision) for row in rows]
+                rows = [taken.request(row, self._spec.render.weights_revision) for row in rows]
             self._load_parts(lease, attempt, spool)
         except BaseException:
             spool.close()
@@ -303,7 +304,7 @@ def shard_rows(
         seed=spec.seed,
         hash_rows=spec.hash_rows,
         occurrences=occurrences,
-        model_revision=spec.render.model_revision,
+        model_revision=spec.render.weights_revision,
     )
     rows, unreadable = resolve_or_fail(table, row_indices, how)
     if bad is not None:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 FAREWELL = "over"
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process by any number
+OWN_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # of Windows
 TRIES, PAUSE_S = 20, 0.1
 FAREWELL_S = 10.0  # nobody waits longer for a watcher that has nothing left to do
 
@@ -38,6 +40,7 @@ def orphan_watch(folder: Path) -> Iterator[Callable[[Iterable[int]], None]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C in the terminal is not for it
+        creationflags=OWN_GROUP,
         text=True,
     )
     if watcher.stdin is None:
@@ -67,8 +70,8 @@ def wait_and_clear(lines: Iterable[str], folder: Path) -> None:
             return
         pids = [int(pid) for pid in line.split()]
     for pid in set(pids) - {os.getpid()}:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.kill(pid, KILL)
     for _ in range(TRIES):  # the dying may still write
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

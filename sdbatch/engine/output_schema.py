@@ -47,7 +47,11 @@ def output_schema(
         demand_plain_names(fields)
     column = resolved.value("class_label")
     labels = {column: class_values(manifest, user, column, storage)} if column else {}
-    return dataset_schema(fields, scores, resolved.value("caption_column"), labels)
+    told = [
+        resolved.value(f"defaults.{name}") is not None
+        for name in ("true_cfg_scale", "micro_conditioning")
+    ]
+    return dataset_schema(fields, scores, resolved.value("caption_column"), labels, *told)
 
 
 def max_images(resolved: Resolved) -> int | None:

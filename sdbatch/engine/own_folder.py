@@ -34,8 +34,12 @@ def own_folder(prefix: str, base: Path) -> Iterator[Path]:
             (folder / f"{LOCK}.new").rename(folder / LOCK)  # from here on a lock tells the truth
         yield folder
     finally:
-        remove(folder)
-        os.close(lock)
+        if sys.platform == "win32":  # what is open cannot be deleted there
+            os.close(lock)
+            remove(folder)
+        else:
+            remove(folder)
+            os.close(lock)
 
 
 def remove(folder: Path) -> None:
@@ -90,10 +94,10 @@ def _lock_of_the_dead(folder: Path) -> Iterator[bool]:
 
 def _locked(descriptor: int) -> bool:
     """Take a lock that ends with this process; False when another one holds it."""
-    if sys.platform == "win32":
-        return False  # no such lock: folders of killed drivers stay
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock: folders of killed drivers stay
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sdbatch.engine.budgets import bill_line, finish_at
+from sdbatch.engine.plan_text import settings_line, settings_lines
 from sdbatch.engine.prepare import Prepared
 from sdbatch.manifest.aliases import renamed
 from sdbatch.plan.budget import Bill
@@ -66,11 +67,7 @@ class PlanReport:
 
     def describe(self) -> str:
         """Lines for a person."""
-        width = max(len(key) for key in self.settings)
-        lines = [
-            f"{key:<{width}}  {_shown(setting.value):<24}  {setting.source}"
-            for key, setting in self.settings.items()
-        ]
+        lines = list(settings_lines(self.settings))
         groups = ", ".join(f"{size}: {shards} shards" for size, shards in self.sizes.items())
         chosen = Selection.of(self.only_new)
         lines += [
@@ -109,6 +106,7 @@ def report_on(
     now = datetime.now().astimezone()
     settings = dict(prepared.resolved.settings)
     settings["output"] = Setting(output or None, settings["output"].source)
+    settings["model.family"] = Setting(prepared.model.pipeline_class, "its model_index.json")
     waits = prepared.resolved.unsettled()
     names = [size_name(*size) for size in prepared.sizes]
     shards = Counter(shard.group or names[0] for shard in prepared.shards)
@@ -136,13 +134,6 @@ def report_on(
     )
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    text = "''" if value == "" else str(value)
-    return text if len(text) <= 48 else f"{text[:12]}..."
-
-
 def _bytes(number: int) -> str:
     for unit, name in _UNITS:
         if number >= unit:
@@ -151,16 +142,14 @@ def _bytes(number: int) -> str:
 
 
 def headline(prepared: Prepared) -> str:
-    """What is about to be drawn, and with which settings where a row says nothing."""
-    said, model = prepared.resolved.value, prepared.model
+    """What is about to be drawn, and with which model."""
+    model = prepared.model
     counts = f"{prepared.rows:,} rows, {prepared.images:,} images, {len(prepared.shards):,} shards"
-    defaults = ", ".join(
-        (
-            f"{said('defaults.num_inference_steps')} steps",
-            f"guidance {said('defaults.guidance_scale')}",
-            f"{said('defaults.scheduler')}",
-            f"seed {said('seed')}",
-        )
-    )
     chosen = f"{prepared.selection.describe()}; " if prepared.selection else ""
-    return f"{chosen}{counts}; model {model.name} ({model.revision[:12]}), {defaults}"
+    named = f"model {model.name} ({model.revision[:12]}), {model.pipeline_class}"
+    return f"{chosen}{counts}; {named}"
+
+
+def opening(prepared: Prepared) -> tuple[str, str]:
+    """The first lines of a run: what is drawn, and each setting with who said it."""
+    return headline(prepared), settings_line(prepared.resolved.settings)

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from sdbatch.dataset.schema import RESERVED_COLUMNS, schema_bytes
 from sdbatch.engine import job_folder
+from sdbatch.engine.call_render import demand_together, render_again, resolved_again
 from sdbatch.engine.check_run import (
     REFUSE,
     Judging,
@@ -37,12 +38,15 @@ from sdbatch.engine.column_settings import (
 from sdbatch.engine.image_choice import chosen_images
 from sdbatch.engine.job_folder import NewJob, StoredJob
 from sdbatch.engine.long_prompts import long_prompts_note
+from sdbatch.engine.model_need import need_of
 from sdbatch.engine.new_job import absolute, new_job
 from sdbatch.engine.nightly import Night, demand_no_foreign_files, find_night
 from sdbatch.engine.only_new import Chosen, choose_rows, with_only_new
 from sdbatch.engine.output_schema import files_per_image, max_images, output_schema
 from sdbatch.engine.own_folder import own_folder
 from sdbatch.engine.score_settings import demand_choosable, scorer_notes, with_scores
+from sdbatch.engine.unfit_settings import unfit_settings
+from sdbatch.engine.vae_setting import with_vae
 from sdbatch.engine.words import unknown_words_warning
 from sdbatch.job import Asked
 from sdbatch.manifest.bad_rows import BadRows
@@ -54,6 +58,7 @@ from sdbatch.manifest.reader import Manifest
 from sdbatch.manifest.schema import Columns, read_columns
 from sdbatch.manifest.shape import RowShape, manifest_shape
 from sdbatch.manifest.unread import demand_read
+from sdbatch.model_specs import RenderSpec, ScorerSpec
 from sdbatch.plan.estimate import Estimate, estimate
 from sdbatch.plan.facts import DRAWABLE, grouped_notes
 from sdbatch.plan.image_settings import image_spec
@@ -61,16 +66,11 @@ from sdbatch.plan.resuming import resume
 from sdbatch.plan.selection import Selection
 from sdbatch.plan.settings import Resolved, resolve, row_defaults, speed_switches
 from sdbatch.plan.sharding import cut_shards, shards_digest
-from sdbatch.records import (
-    ManifestRef,
-    ModelFacts,
-    RenderSpec,
-    ScorerSpec,
-    Shard,
-    size_name,
-)
-from sdbatch.render.model_facts import find_model, scheduler_config
-from sdbatch.render.scorer_facts import score_columns
+from sdbatch.records import ManifestRef, ModelFacts, Shard, size_name
+from sdbatch.render.families.any_pipeline import is_whole
+from sdbatch.render.judges.scorer_facts import score_columns
+from sdbatch.render.weights.fetched_model import Need
+from sdbatch.render.weights.model_facts import find_model, scheduler_config
 from sdbatch.storage.store import Store
 
 UNCHECKED = "rows were not checked; rows without id take their seeds from their position"
@@ -179,10 +179,12 @@ def prepare(
         InputError: The job, the model, a row or the folder cannot be used as given.
         StorageError: Manifest or output cannot be reached.
     """
+    demand_together(asked)
     judging = judging_of(bad_rows, problems, check)
     night = find_night(store, append)
-    model = find_model(asked.value("model"))
     stored = job_folder.read(store, night.run)
+    need = need_of(asked, stored)
+    model = find_model(asked.value("model"), need)
     if stored is None:
         demand_no_foreign_files(store, night.run)
     said = said_columns(keep_source_columns, passthrough_prefix)
@@ -197,7 +199,7 @@ def prepare(
     resolved = with_only_new(resolved, only_new, stored.resolved if stored else None)
     resolved, scorers = with_scores(resolved, columns)
     if stored is not None:
-        return _resumed(asked, store, model, resolved, stored.with_manifest(manifest.ref))
+        return _resumed(asked, store, model, resolved, stored.with_manifest(manifest.ref), need)
     return _new(asked, store, keep, model, resolved, opened, columns, judging, night, scorers)
 
 
@@ -215,6 +217,7 @@ def _new(
 ) -> Prepared:
     """A plan of its own; its rows are checked as `judging` says."""
     checked, bad = None, None
+    resolved, vae = with_vae(resolved, model)
     if judging:
         checked, bad = check_for_run(asked, opened.manifest, model, resolved, judging)
     limit, storage = asked.value("limit"), asked.value("storage")
@@ -231,13 +234,13 @@ def _new(
     schema = night.schema(store, manifest, schema)
     demand_choosable(resolved, schema)
     resolved = _with_cut(resolved, shards, schema)
-    render = replace(_render_spec(asked, model, resolved, shape, columns), scorers=scorers)
+    render = _render_spec(asked, model, resolved, shape, columns)
+    render = replace(render, scorers=scorers, vae=vae)
     if frozen is None and needs_freezing(manifest):
         frozen = _temp(keep) / "manifest.parquet"
         write_frozen(manifest, frozen, storage=storage)
     notes = _notes(asked, model, manifest, columns, resolved, checked, bad)
-    notes += chosen.notes
-    notes += scorer_notes(scorers)
+    notes += [*chosen.notes, *scorer_notes(scorers)]
     prepared = Prepared(
         asked=asked,
         store=store,
@@ -273,12 +276,13 @@ def _notes(
 ) -> list[str]:
     """Lines that a person should read before a new run."""
     storage = asked.value("storage")
-    notes = [*columns_notes(manifest.ref.view), *columns.notes]
+    notes = [*model.notes, *columns_notes(manifest.ref.view), *columns.notes]
     if checked:
         notes += [*checked.notes, *failing_note(bad, checked)]
         notes += _grouped(model, resolved, checked)
     if not resolved.value("manifest.hash_rows"):
         notes.append(UNCHECKED)
+    notes += unfit_settings(model, resolved, checked)
     notes += unknown_words_warning(model, manifest, storage)
     if checked:
         syntax = resolved.value("defaults.prompt_syntax")
@@ -303,6 +307,8 @@ def _temp(keep: ExitStack) -> Path:
 
 def _grouped(model: ModelFacts, resolved: Resolved, checked: CheckReport) -> list[str]:
     """A line for each scheduler that the rows ask for and that is no table."""
+    if is_whole(model.pipeline_class):
+        return []  # all rows are drawn in groups, `model.notes` says so
     usual = row_defaults(resolved)
     settings: dict[tuple[str, str], int] = {}
     for (scheduler, config), rows in checked.schedulers.items():
@@ -335,22 +341,35 @@ def _render_spec(
         model_path=model.path,
         model_revision=model.revision,
         dtype=asked.value("render.dtype"),
+        device=asked.value("render.device"),
         lanes=resolved.lanes(size_name(*size) for size in shape.sizes),
         cpu_threads=asked.value("render.cpu_threads"),
         speed=speed_switches(resolved),
         strict_pixels=asked.value("render.strict_pixels"),
         prompt_chunks=MAX_CHUNKS if weighted else 1,
+        memory=asked.value("render.memory"),
+        quantize=asked.value("render.quantize"),
     )
 
 
 def _resumed(
-    asked: Asked, store: Store, model: ModelFacts, resolved: Resolved, stored: StoredJob
+    asked: Asked,
+    store: Store,
+    model: ModelFacts,
+    resolved: Resolved,
+    stored: StoredJob,
+    need: Need,
 ) -> Prepared:
     """Go on with the plan that stands, unless something explicit contradicts it."""
+    was, planned = stored.resolved, stored.spec.render
+    if "model" not in resolved.explicit and was["model.revision"] != model.revision:
+        model = find_model(was["model"], need)
+    resolved, vae = with_vae(resolved, model)
     planned_on = f"{datetime.fromisoformat(stored.body['created_at']):%d %b}"
-    resolved = resume(stored.resolved, resolved, store.url, planned_on=planned_on)
-    if resolved.value("model") != model.name:
-        model = find_model(resolved.value("model"))
+    resolved = resume(was, resolved, store.url, planned_on=planned_on)
+    planned = replace(planned, model_path=model.path, vae=vae or planned.vae)
+    render = render_again(planned, asked)
+    resolved = resolved_again(resolved, render)
     sizes = tuple(
         (int(width), int(height))
         for width, _, height in (name.partition("x") for name in stored.spec.render.lanes)
@@ -361,7 +380,7 @@ def _resumed(
         run=stored.spec.run,
         model=model,
         resolved=resolved,
-        render=replace(stored.spec.render, model_path=model.path),
+        render=render,
         sizes=sizes,
         shards=stored.shards,
         rows=stored.rows,

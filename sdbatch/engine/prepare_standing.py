@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sdbatch.engine.call_render import render_again
 from sdbatch.engine.job_folder import StoredJob
+from sdbatch.engine.model_fetch import Shown
 from sdbatch.engine.nightly import run_of
 from sdbatch.engine.planned_model import planned_folder, read_job
 from sdbatch.engine.prepare import Prepared
@@ -23,11 +25,11 @@ from sdbatch.plan.fingerprint import NOT_IN_PLAN
 from sdbatch.plan.resuming import STANDS
 from sdbatch.plan.settings import Resolved, Setting
 from sdbatch.records import Shard
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.storage.store import Store, open_store
 
 Layer = tuple[str, Mapping[str, Any]]
-OF_THE_CALL = NOT_IN_PLAN - {"manifest", "output", "model"}
+OF_THE_CALL = NOT_IN_PLAN - {"manifest", "output", "model", "vae"}
 KEPT = frozenset({"failures.allow", "retries", "checkpoint_every_s"})
 """What was asked for the data holds for every later call; machines may be others by then."""
 
@@ -57,13 +59,19 @@ def ask_again(stored: StoredJob, layers: Iterable[Layer], out: str) -> Asked:
     return ask(merged)
 
 
-def prepare_again(out: str | Path, options: Mapping[str, Any], run: str | None = None) -> Prepared:
+def prepare_again(
+    out: str | Path,
+    options: Mapping[str, Any],
+    run: str | None = None,
+    report: Shown | None = None,
+) -> Prepared:
     """Prepare a call on a dataset whose plan stands.
 
     Args:
         out: Folder or URL.
         options: `model` says where the planned weights lie now; the others are as in `render`.
         run: Which run of the dataset; None for `main`.
+        report: Told how a model is fetched; None is silent.
 
     Raises:
         InputError: There is no run, or an option cannot be used.
@@ -74,19 +82,26 @@ def prepare_again(out: str | Path, options: Mapping[str, Any], run: str | None =
     store = open_store(out, ask(call).value("storage"))
     stored = read_job(store, run_of(store, run))
     asked = ask_again(stored, call, store.url)
-    return prepare_standing(asked, store, stored, options.get("model") or "")
+    return prepare_standing(asked, store, stored, options.get("model") or "", report)
 
 
-def prepare_standing(asked: Asked, store: Store, stored: StoredJob, model: str = "") -> Prepared:
+def prepare_standing(
+    asked: Asked, store: Store, stored: StoredJob, model: str = "", report: Shown | None = None
+) -> Prepared:
     """A run whose plan stands.
 
     Args:
         model: Where the planned weights lie now; empty looks where the plan found them.
+        report: Told how they are fetched; None is silent.
 
     Raises:
         ModelError: They are not here.
     """
-    render = replace(stored.spec.render, model_path=planned_folder(stored.spec.render, model))
+    place = planned_folder(
+        stored.spec.render, model, asked.value("storage"), asked.value("models_dir"), report
+    )
+    render = replace(stored.spec.render, model_path=place)
+    render = render_again(render, asked)
     sizes = (name.partition("x") for name in render.lanes)
     return Prepared(
         asked=asked,

@@ -155,7 +155,7 @@ def spread_rows(prepared: Prepared, rows: int) -> list[RenderRow]:
         seed=prepared.resolved.value("seed"),
         hash_rows=prepared.resolved.value("manifest.hash_rows"),
         occurrences=dict(zip(repeats["row_index"], repeats["occurrence"], strict=True)),
-        model_revision=prepared.model.revision,
+        model_revision=prepared.render.weights_revision,
     )
     found = []
     for place in places.tolist():
@@ -171,7 +171,7 @@ def spread_rows(prepared: Prepared, rows: int) -> list[RenderRow]:
 
 
 def _lanes(row: RenderRow) -> int:
-    return 2 if row.guidance_scale > 1.0 else 1
+    return 2 if row.guided else 1
 
 
 def _measure(renderer: Renderer, rows: Sequence[RenderRow], failures: list[str]) -> Probed | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from sdbatch.dataset.webdataset import sample_features
 from sdbatch.engine.card_runs import CARD_KEY, stamp, with_other_runs
 from sdbatch.engine.job_folder import StoredJob
 from sdbatch.engine.picture_table import TABLE_KEY, TableFacts, picture_table
+from sdbatch.engine.plan_text import OF_SOME
 from sdbatch.engine.shard_pictures import pictures_of, wanted
 from sdbatch.errors import DamagedError
 from sdbatch.plan.fingerprint import NOT_IN_PLAN
@@ -159,7 +161,7 @@ def _card_facts(
         metadata_bytes=sum(result.metadata.size_bytes for result in results),
         errors_bytes=sum(r.errors_file.size_bytes for r in results if r.errors_file),
         filtered_bytes=sum(r.filtered_file.size_bytes for r in results if r.filtered_file),
-        settings={k: v for k, v in job.resolved.items() if k not in NOT_ON_CARD | NOT_IN_PLAN},
+        settings={key: value for key, value in job.resolved.items() if _on_card(key, value)},
         error_counts=counts,
         data_files=files("data"),
         metadata_files=files("metadata"),
@@ -168,6 +170,13 @@ def _card_facts(
         preview=PREVIEW_KEY if drawn else "",
         license=job.resolved.get("license") or "other",
     )
+
+
+def _on_card(key: str, value: Any) -> bool:
+    """Whether a setting says something of the pictures, and of a model like this one."""
+    if key in OF_SOME or key.startswith("vae"):
+        return value not in (None, "")
+    return key not in NOT_ON_CARD | NOT_IN_PLAN
 
 
 def laid_out(

@@ -92,8 +92,8 @@ def _shutdown(folder: Path | None) -> None:
     leaving.join(SHUTDOWN_S)
     if leaving.is_alive():
         for pid in _processes_of(folder) if folder is not None else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
         leaving.join(FORCED_S)
     if leaving.is_alive():
         atexit.unregister(ray._private.worker.shutdown)  # it would wait once more

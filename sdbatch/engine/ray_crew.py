@@ -22,7 +22,8 @@ from sdbatch.engine.ray_suspects import Suspects
 from sdbatch.engine.run_terms import EngineEvent, RoomChanged, WorkerLeaving, WorkerRefused
 from sdbatch.engine.spool_room import spool_bytes
 from sdbatch.errors import InputError, SdbatchError, StorageError
-from sdbatch.records import RenderSpec, RunSpec
+from sdbatch.model_specs import RenderSpec
+from sdbatch.records import RunSpec
 
 LOOK_AT_NODES_EVERY_S = 1.0
 LONGEST_MESSAGE = 300

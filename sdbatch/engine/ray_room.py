@@ -7,6 +7,8 @@ autoscaler goes by.
 
 from __future__ import annotations
 
+import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ import ray._private.state
 from ray.exceptions import RayError
 
 from sdbatch.engine.driver_loop import EngineInput
+from sdbatch.model_specs import RenderSpec
 
 FIRST_GPU_S = 10.0
 """Nodes of a cluster that is just coming up are given this long to bring the first GPU."""
@@ -34,10 +37,13 @@ class ClusterRoom:
     def __init__(self, run: EngineInput, address: str | None, cpu_threads: int) -> None:
         self._run, self._cpu_threads = run, cpu_threads
         self._asked = run.workers
+        self._one_a_machine = _takes_one(run.render, address)
         self.gpus_each = int(self._has_gpus(address))
         if self.gpus_each and address is None and self._asked is not None:
             self._cut_to_this_machine(self._asked)
         self.workers = self._count()
+        if self._asked is not None and self.workers < self._asked:
+            run.on_note(f"{self._asked} workers wanted: {self.workers}, one for each Apple GPU")
 
     @property
     def waits_for(self) -> str:
@@ -54,10 +60,12 @@ class ClusterRoom:
         return self.workers != before
 
     def _count(self, leaving: Iterable[str] = ()) -> int:
-        if self._asked is not None:
+        if self._asked is not None and not self._one_a_machine:
             return self._asked
         gone = set(leaving)
         nodes = [one["Resources"] for one in alive_nodes() if one["NodeID"] not in gone]
+        if self._one_a_machine:
+            return max(1, min(len(nodes), self._asked or len(nodes)))
         if self.gpus_each:
             return max(1, sum(int(node.get("GPU", 0)) for node in nodes))
         return max(1, sum(int(node.get("CPU", 0)) // self._cpu_threads for node in nodes))
@@ -71,8 +79,9 @@ class ClusterRoom:
             self._asked = gpus
 
     def _has_gpus(self, address: str | None) -> bool:
-        if self._run.render.model_path.startswith("fake:"):
-            return False  # drawn without torch
+        render = self._run.render
+        if render.model_path.startswith("fake:") or render.device in ("cpu", "mps"):
+            return False  # drawn without torch, or on what Ray does not count
         if _gpus(alive_nodes()):
             return True
         if address is None:
@@ -94,6 +103,14 @@ class ClusterRoom:
                 return True
         self._run.on_note("no GPU came, and no autoscaler could bring one: drawing on CPUs")
         return False
+
+
+def _takes_one(render: RenderSpec, address: str | None) -> bool:
+    """Whether all workers of a machine would share one GPU that Ray does not count: Apple's."""
+    if render.model_path.startswith("fake:"):
+        return False
+    here = sys.platform == "darwin" and platform.machine() == "arm64" and address is None
+    return render.device == "mps" or (render.device == "auto" and here)
 
 
 def alive_nodes() -> list[Mapping[str, Any]]:

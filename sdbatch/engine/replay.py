@@ -21,6 +21,7 @@ from sdbatch.dataset.images import decode, encode, fitted, pixel_sha256
 from sdbatch.engine.planned_model import load_planned, read_job
 from sdbatch.engine.replay_report import FactChange, Replayed, ReplayReport
 from sdbatch.engine.stored_rows import Key, StoredPicture, find_pictures, run_of_keys
+from sdbatch.model_specs import RenderSpec
 from sdbatch.output_specs import ImageSpec
 from sdbatch.plan.rows import hash_of
 from sdbatch.records import ImageId, RowStatus, RunSpec
@@ -34,6 +35,7 @@ def replay(
     keys: Sequence[Key],
     *,
     model: str = "",
+    models_dir: str = "",
     out: Path | None = None,
     run: str | None = None,
 ) -> ReplayReport:
@@ -43,6 +45,7 @@ def replay(
         store: The dataset.
         keys: See `stored_rows.Key`.
         model: Where the weights lie, if not where the plan found them.
+        models_dir: Where bare names are looked up before SDBATCH_MODELS.
         out: Local folder for pictures to look at; None writes none.
         run: That of the keys; None takes it from the first key.
 
@@ -53,7 +56,7 @@ def replay(
     """
     job = read_job(store, run_of_keys(keys) if run is None else run)
     stored = find_pictures(store, job, keys)
-    renderer = load_planned(job.spec.render, model)
+    renderer = load_planned(job.spec.render, model, models_dir, job.spec.storage)
     drawn: dict[ImageId, RenderedImage | RowFailure] = {
         result.row.image_id: result for result in renderer.render(each.row for each in stored)
     }
@@ -70,11 +73,11 @@ def _compare(
     spec: RunSpec,
     out: Path | None,
 ) -> Replayed:
-    revision = spec.render.model_revision
     fresh = fitted(drawn.pixels, spec.image) if isinstance(drawn, RenderedImage) else None
     now = None if fresh is None else _as_stored(fresh, spec.image)
     was = None if stored.data is None else decode(stored.data, f"picture {stored.key}")
     apart = difference(was, now) if was is not None and now is not None else None
+    facts = _facts(stored, drawn, renderer, spec.render)
     error = f"{drawn.error_type}: {drawn.error_message}" if isinstance(drawn, RowFailure) else ""
     if was is None and isinstance(drawn, RowFailure):
         equal = drawn.error_type == stored.facts["error_type"]
@@ -92,7 +95,7 @@ def _compare(
         if was is not None
         else "{error_type}: {error_message}".format_map(stored.facts),
         error=error,
-        changes=tuple(_changes(stored, was, _facts(stored, drawn, renderer, revision), spec.image)),
+        changes=tuple(_changes(stored, was, facts, spec.image)),
         files=tuple(_write(out, stored.key, was, now)) if out is not None else (),
     )
 
@@ -119,13 +122,13 @@ def _end_of(stored: StoredPicture, failed: bool) -> RowStatus:
 
 
 def _facts(
-    stored: StoredPicture, drawn: RenderedImage | RowFailure, renderer: Renderer, revision: str
+    stored: StoredPicture, drawn: RenderedImage | RowFailure, renderer: Renderer, spec: RenderSpec
 ) -> Mapping[str, Any]:
     """What the columns of a picture drawn now would say, where it can be compared."""
     env = renderer.env
     facts: dict[str, Any] = {
-        "row_hash": hash_of(stored.row, revision),
-        "model_revision": revision,
+        "row_hash": hash_of(stored.row, spec.weights_revision),
+        "model_revision": spec.model_revision,
         "dtype": env.dtype,
         "pipeline_class": env.pipeline_class,
         "render_env": render_env_text(env),

@@ -26,8 +26,10 @@ from sdbatch.plan.fingerprint import NOT_IN_PLAN, canonical
 
 FLAGS = {
     "model": ("--model", "model"),
+    "models_dir": ("--models-dir", "models_dir"),
     "num_inference_steps": ("--steps", "defaults.num_inference_steps"),
     "guidance_scale": ("--guidance-scale", "defaults.guidance_scale"),
+    "true_cfg_scale": ("--true-cfg-scale", "defaults.true_cfg_scale"),
     "scheduler": ("--scheduler", "defaults.scheduler"),
     "negative_prompt": ("--negative-prompt", "defaults.negative_prompt"),
     "prompt_syntax": ("--prompt-syntax", "defaults.prompt_syntax"),
@@ -45,6 +47,10 @@ FLAGS = {
     "license": ("--license", "license"),
     "num_images_per_prompt": ("--num-images-per-prompt", "defaults.num_images_per_prompt"),
     "seed": ("--seed", "seed"),
+    "device": ("--device", "render.device"),
+    "vae": ("--vae", "vae"),
+    "memory": ("--memory", "render.memory"),
+    "quantize": ("--quantize", "render.quantize"),
     "dtype": ("--dtype", "render.dtype"),
     "engine": ("--engine", "engine"),
     "shard_size": ("--shard-size", "shards.size"),
@@ -162,7 +168,8 @@ def own_folder(source: Source, asked: Asked) -> str:
     """
     if source.table is None or source.name != "prompts":
         raise InputError("no output: name a folder or URL after the manifest")
-    said = {key: asked.value(key) for key in sorted(asked.sources) if key not in NOT_IN_PLAN}
+    passed_over = NOT_IN_PLAN - {"vae"}  # a plan says its revision, which nobody has read yet
+    said = {key: asked.value(key) for key in sorted(asked.sources) if key not in passed_over}
     model = asked.value("model")
     text = canonical([source.table["prompt"].to_pylist(), said, model])
     return f"{OWN_FOLDER}/prompts-{sha256(text).hexdigest()[:8]}"

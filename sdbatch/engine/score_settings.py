@@ -17,9 +17,9 @@ from sdbatch.dataset.schema import metadata_schema
 from sdbatch.dataset.where import parse_where, unknown_column
 from sdbatch.errors import InputError, JobError
 from sdbatch.manifest.schema import Columns
+from sdbatch.model_specs import ScorerSpec
 from sdbatch.plan.settings import Resolved
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorer_facts import find_scorers, score_columns
+from sdbatch.render.judges.scorer_facts import find_scorers, score_columns
 
 SCORERS = "scorers"
 """Setting that says which weights judge: names with the beginnings of their revisions."""

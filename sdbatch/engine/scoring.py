@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sdbatch.engine.commit_shard import Ledger
-from sdbatch.render.scorers import Panel, prompt_of
+from sdbatch.render.judges.scorers import Panel, prompt_of
 from sdbatch.results import RenderedImage, RowFailure
 
 LINGER_S = 0.3

@@ -115,6 +115,7 @@ class Session:
         self._rate_from: tuple[float, int] | None = None
         self._failed_advice: set[str] = set()
         self._warned: set[str] = set()
+        self._heard: set[str] = set()  # notes of renderers
 
     def run(self, work: Work, log: RunLog) -> EngineResult:
         """Draw the work to its end, or to an orderly stop.
@@ -229,7 +230,7 @@ class Session:
             raise SdbatchError("a prepared run has neither a new plan nor a standing one")
         lanes = {size_name(*size): ready.lanes[size_name(*size)] for size in prepared.sizes}
         render = replace(prepared.render, dtype=ready.env.dtype, lanes=lanes)
-        resolved = prepared.job.resolved.settle(ready.env.dtype, lanes)
+        resolved = prepared.job.resolved.settle(ready.env.dtype, lanes, ready.env.device)
         job = replace(prepared.job, render=render, render_env=env)
         return job_folder.create(prepared.store, prepared.run, job, resolved)
 
@@ -240,6 +241,7 @@ class Session:
                 raise StoreNotSharedError(event.node, store.url)
             for line in event.notes:
                 self.report.note(f"{event.worker} on {event.node}: {line}")
+                self._heard.add(line)
         elif isinstance(event, FirstPictures):
             alarm = self._canary.hear(event.facts) if self._canary else ""
             if alarm:
@@ -256,12 +258,20 @@ class Session:
         if ended == event.taken_over:
             self.untouched.add(event.shard_id)
         self._warn_of(event)
+        self._pass_on(event)
         shown = None
         with self._advisory("the preview"):
             shown = self._preview.add(event.shard_id) if self._preview else None
         if shown and not self._preview_told:
             self._preview_told = True
             self.report.note(f"first pictures: {shown}")
+
+    def _pass_on(self, event: ShardDone) -> None:
+        """What a renderer found out while it drew, once whichever worker says it."""
+        for line in event.notes:
+            if line not in self._heard:
+                self._heard.add(line)
+                self.report.note(f"{event.worker}: {line}")
 
     def _warn_of(self, event: ShardDone) -> None:
         """Say once, while it costs little, that choices may not be those that were meant."""

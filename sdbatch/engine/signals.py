@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to end in order; the second one ends at once.
+"""SIGINT and SIGTERM (on Windows Ctrl-Break too) as a wish to end; the second one ends at once.
 
 At once means: without a word to workers or store. That is safe, for only commit records
 count, and it says by its exit code (75) that the same command resumes. A store that hangs
@@ -56,6 +56,12 @@ class Ending:
                 _leave(f"not ended {limit_s:.0f} s after the signal: leaving; run it again\n")
 
 
+def wanted_signals() -> tuple[signal.Signals, ...]:
+    """What asks for an end here: Windows has SIGBREAK, and sends SIGTERM to nobody."""
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    return tuple(signal.Signals[name] for name in names if hasattr(signal, name))
+
+
 @contextmanager
 def stop_on_signals(
     stop: Stop, note: Callable[[str], None], drain_s: float = 120.0
@@ -69,7 +75,7 @@ def stop_on_signals(
     if threading.current_thread() is not threading.main_thread():
         yield ending
         return
-    wanted = (signal.SIGINT, signal.SIGTERM)
+    wanted = wanted_signals()
     before: dict[signal.Signals, Any] = {}
     done = threading.Event()
     threading.Thread(target=ending.watch, args=(done,), name="last-resort", daemon=True).start()

@@ -35,7 +35,7 @@ REQUEST = (
     *("row_index", "image_index", "row_id", "prompt", "negative_prompt", "seed"),
     *("width", "height", "num_inference_steps", "guidance_scale"),
     *("scheduler", "scheduler_config", "row_hash"),
-    "prompt_syntax",
+    *("prompt_syntax", "true_cfg_scale", "micro_conditioning"),
 )
 """Columns that say what was asked for."""
 
@@ -231,8 +231,9 @@ def _take(
 def _stored(
     row: Mapping[str, Any], facts: Sequence[str], data: bytes | None, status: RowStatus
 ) -> StoredPicture:
-    # Datasets from before there was a choice have no such column.
-    request = {"prompt_syntax": PLAIN, **row}
+    # Datasets from before there was a choice, or of models that have none, have no such column.
+    request = {"prompt_syntax": PLAIN, "true_cfg_scale": None, **row}
+    request["micro_conditioning"] = row.get("micro_conditioning") or ""
     request = {name: request[name] for name in REQUEST}
     request["width_px"], request["height_px"] = request.pop("width"), request.pop("height")
     known = {name: row[name] for name in facts}

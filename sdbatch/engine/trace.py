@@ -89,6 +89,7 @@ def trace_stored(
     *,
     frames: int = FRAMES,
     model: str = "",
+    models_dir: str = "",
     run: str = layout.MAIN,
 ) -> Trace:
     """Trace a picture of a dataset, failed ones included, as it was drawn there.
@@ -103,7 +104,7 @@ def trace_stored(
     if len(pictures) > 1:
         span = f"{pictures[0].key} to {pictures[-1].key}"
         raise InputError(f"key {str(key)!r}: row {key} has several pictures, name one of {span}")
-    renderer = load_planned(job.spec.render, model)
+    renderer = load_planned(job.spec.render, model, models_dir, job.spec.storage)
     return trace_with(renderer, pictures[0].row, job.spec.render.model, out, frames=frames)
 
 
@@ -183,6 +184,7 @@ def _facts(traced: RowTrace, model: str) -> str:
         row.scheduler,
         f"{row.num_inference_steps} steps",
         f"guidance {row.guidance_scale:g}",
+        *([] if row.true_cfg_scale is None else [f"true CFG {row.true_cfg_scale:g}"]),
         f"seed {row.seed}",
         f"{row.width_px} x {row.height_px} px",
     ]

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from sdbatch.engine.check_run import limits_of
+from sdbatch.engine.model_need import HALF
 from sdbatch.engine.request import FLAGS, size_of
 from sdbatch.engine.trace import FRAMES, Trace, trace_stored, trace_with
 from sdbatch.errors import InputError
+from sdbatch.model_specs import RenderSpec
 from sdbatch.plan.rows import hash_of
-from sdbatch.records import RenderRow, RenderSpec
+from sdbatch.records import RenderRow
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.model import Model
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.fetched_model import Need
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.storage.store import open_store
 
 DEFAULT_MODEL, DEFAULT_OUT = "shapes", "strip.png"
 ROW = (
-    *("num_inference_steps", "guidance_scale", "scheduler", "negative_prompt", "prompt_syntax"),
-    "seed",
+    *("num_inference_steps", "guidance_scale", "true_cfg_scale", "scheduler", "negative_prompt"),
+    *("prompt_syntax", "seed"),
 )
 """Options that are columns of a manifest by the same name."""
 
@@ -31,12 +34,14 @@ _KEY = re.compile(r"\d{9}_\d{3}")
 class TraceOptions(TypedDict, total=False):
     """Settings of a traced prompt; what is left out is decided by the model.
 
-    With a dataset only `model` may be given: where the weights lie now.
+    With a dataset only `model` and `models_dir` may be given: where the weights lie now.
     """
 
     model: str
+    models_dir: str
     num_inference_steps: int
     guidance_scale: float
+    true_cfg_scale: float
     size: str
     scheduler: str
     negative_prompt: str
@@ -69,17 +74,25 @@ def trace(
         StorageError: The dataset cannot be read, or the strip not be written.
     """
     if dataset is not None:
-        given = [name for name in options if name != "model"]
+        given = [name for name in options if name not in ("model", "models_dir")]
         if given:
             raise InputError(
                 f"{_flag(given[0])}: {prompt} is drawn as it was, leave the option out, "
                 "or trace its prompt"
             )
-        model = options.get("model", "")
-        return trace_stored(open_store(dataset), prompt, Path(out), frames=frames, model=model)
+        return trace_stored(
+            open_store(dataset),
+            prompt,
+            Path(out),
+            frames=frames,
+            model=options.get("model", ""),
+            models_dir=options.get("models_dir", ""),
+        )
     if _KEY.fullmatch(prompt):
         raise InputError(f"{prompt}: is a key, say with --from which dataset it is of")
-    loaded = _load(options.get("model", DEFAULT_MODEL), options.get("dtype", "auto"))
+    dtype = options.get("dtype", "auto")
+    need = Need(half=dtype in HALF, models_dir=options.get("models_dir", ""))
+    loaded = _load(options.get("model", DEFAULT_MODEL), dtype, need)
     asked: dict[str, Any] = {name: options[name] for name in ROW if name in options}  # type: ignore[literal-required]
     if "size" in options:
         asked["width"], asked["height"] = size_of(options["size"])
@@ -89,8 +102,8 @@ def trace(
     return trace_with(loaded.renderer, row, loaded.facts.name, Path(out), frames=frames)
 
 
-def _load(name: str, dtype: str) -> Model:
-    facts = find_model(name)
+def _load(name: str, dtype: str, need: Need) -> Model:
+    facts = find_model(name, need)
     spec = RenderSpec(name, facts.path, facts.revision, dtype, {}, 1)
     return Model(facts, load_renderer(spec, ()), limits_of(facts))
 

@@ -30,10 +30,11 @@ from sdbatch.engine.own_folder import own_folder
 from sdbatch.engine.planned_model import planned_folder
 from sdbatch.engine.spool_room import reserve
 from sdbatch.errors import StoreNotSharedError
+from sdbatch.model_specs import RenderSpec
 from sdbatch.output_specs import ImageSpec
-from sdbatch.records import RenderSpec, RunSpec
+from sdbatch.records import RunSpec
+from sdbatch.render.judges.scorers import load_panel
 from sdbatch.render.loading import load_renderer
-from sdbatch.render.scorers import load_panel
 from sdbatch.storage.layout import MAIN, token_key
 from sdbatch.storage.store import open_store
 
@@ -94,7 +95,7 @@ class Worker:
         self._store.put(token_key(f"{token}-{self._name}", run), node.encode())
         # First, so that the choice of lanes finds the memory that scorers leave.
         self._panel = load_panel(render.scorers, render.cpu_threads)
-        here = replace(render, model_path=planned_folder(render))
+        here = replace(render, model_path=planned_folder(render, storage=self._storage))
         self._renderer = load_renderer(here, sizes)
         seconds = time.monotonic() - started
         self._ledger = Ledger(self._renderer, load_seconds=seconds)

@@ -23,6 +23,7 @@ _OTHER_NAMES: dict[str, str] = {
     "seed": "random_seed noise_seed seeds gen_seeds",
     "num_inference_steps": "steps step n_steps sample_steps ddim_steps inference_steps",
     "guidance_scale": "cfg cfg_scale scale guidance guidance_scales",
+    "true_cfg_scale": "true_cfg true_cfg_scales",
     "width": "w",
     "height": "h",
     "scheduler": "sampler sampler_name",

@@ -7,8 +7,10 @@ of all; it also knows which rows are equal, because seeds of rows without an `id
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +36,8 @@ Rows = NDArray[np.int64]
 _NO_ROWS: Rows = np.empty(0, np.int64)
 _UNSTATED = -1
 KEPT_SCHEDULERS = 4096
+TENTHS = 10
+LARGEST_COUNTED = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class CheckReport:
         notes: Sentences for `plan`.
         schedulers: (class name, options as JSON) that rows state, empty where they do
             not, to the rows that do; no more than the first `KEPT_SCHEDULERS`.
+        steps: Numbers of steps that rows state themselves, to the rows that do.
+        guidance: Guidance likewise, rounded up to tenths.
     """
 
     problems: tuple[ManifestError, ...]
@@ -62,6 +68,8 @@ class CheckReport:
     repeat_numbers: NDArray[np.int64]
     notes: tuple[str, ...]
     schedulers: dict[tuple[str, str], int] = field(default_factory=dict)
+    steps: Counter[int] = field(default_factory=Counter)
+    guidance: Counter[float] = field(default_factory=Counter)
 
 
 def check_rows(
@@ -136,6 +144,8 @@ def _report(
         *(problems, pass_over.faults.total, num_rows, pass_over.num_images),
         *(pass_over.sizes, rows, numbers, notes + pass_over.notes()),
         schedulers=pass_over.schedulers,
+        steps=pass_over.steps,
+        guidance=pass_over.guidance,
     )
 
 
@@ -149,6 +159,8 @@ class _Pass:
         self.num_weighted = 0
         self.sizes: dict[Size, int] = {}
         self.schedulers: dict[tuple[str, str], int] = {}
+        self.steps: Counter[int] = Counter()
+        self.guidance: Counter[float] = Counter()
 
     def take(self, table: pa.Table, first_row: int) -> None:
         """Check one batch and count what it asks for."""
@@ -167,6 +179,8 @@ class _Pass:
         for setting, rows in scheduler_settings(table, self.limits.scheduler):
             if setting in self.schedulers or len(self.schedulers) < KEPT_SCHEDULERS:
                 self.schedulers[setting] = self.schedulers.get(setting, 0) + rows
+        self.steps.update(_counted(table, "num_inference_steps", 1))
+        self.guidance.update(_counted(table, "guidance_scale", TENTHS))
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about rows that are allowed and may still be slips."""
@@ -196,6 +210,16 @@ def _whole(table: pa.Table, name: str, default: int) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         fits = np.abs(values) < 2**31
         return np.where(fits, values, default).astype(np.int64)
+
+
+def _counted(table: pa.Table, name: str, parts: int) -> dict[Any, int]:
+    """Values of a number column, in `parts` of one and rounded up, to the rows that state them."""
+    if name not in table.column_names:
+        return {}
+    values = table.column(name).cast(pa.float64()).drop_null().to_numpy()
+    finite = values[np.abs(values) < LARGEST_COUNTED]
+    found, rows = np.unique(np.ceil(finite * parts), return_counts=True)
+    return {value / parts: int(count) for value, count in zip(found.tolist(), rows, strict=True)}
 
 
 def _stated(value: int) -> int | None:

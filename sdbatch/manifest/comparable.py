@@ -15,6 +15,7 @@ import pyarrow as pa
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_digests, id_digests
 from sdbatch.manifest.differences import Rows
+from sdbatch.manifest.micro_conditioning import one_spelling
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables
 from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.schema import CANONICAL, canonical_table
@@ -69,7 +70,10 @@ def in_one_spelling(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     for name in columns:
         if name in made:
             continue
-        if name in CANONICAL and name in known.column_names:
+        if name == "micro_conditioning" and name in known.column_names:
+            said = known.column(name).to_pylist()
+            made[name] = pa.array([one_spelling(text or "") or None for text in said], pa.string())
+        elif name in CANONICAL and name in known.column_names:
             made[name] = known.column(name)
         elif name in table.column_names:
             made[name] = table.column(name)

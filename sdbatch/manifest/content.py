@@ -29,7 +29,7 @@ def content_digests(table: pa.Table) -> list[bytes]:
     """Sixteen bytes a row: the hash of what each row says."""
     stated = canonical_table(table)
     names = [name for name in CONTENT_COLUMNS if name in stated.column_names]
-    parts = [_part(name, stated.column(name)) for name in names]
+    parts = [_part(name, _said(name, stated.column(name))) for name in names]
     if not parts:
         return [_digest(b"")] * table.num_rows
     joined = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
@@ -64,6 +64,13 @@ def _part(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         pa.scalar(text, pa.large_binary()) for text in (f"{name}=".encode(), b":", b"")
     )
     return pc.fill_null(pc.binary_join_element_wise(head, length, colon, value, end), b"")
+
+
+def _said(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without the value that says nothing: it was no part of a row's content once."""
+    if name != "true_cfg_scale":
+        return column
+    return pc.if_else(pc.equal(column, pa.scalar(1.0, column.type)), None, column)
 
 
 def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:

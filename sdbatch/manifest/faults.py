@@ -7,7 +7,7 @@ reads files or stops at the first fault; `manifest.checks` brings the batches.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from sdbatch.errors import ManifestError
 from sdbatch.manifest.bad_rows import emptied
 from sdbatch.manifest.fault_log import FaultLog
 from sdbatch.manifest.later import asking, later_reason
+from sdbatch.manifest.micro_conditioning import NOT_TOLD, micro_fault
 from sdbatch.manifest.prompt_columns import TEXTS, syntax_mask, undrawable
 from sdbatch.manifest.prompt_columns import text_fault as prompt_text_fault
 from sdbatch.manifest.prompt_syntax import A1111, PLAIN, SYNTAXES, syntax_fault
@@ -35,6 +36,8 @@ from sdbatch.manifest.schema import (
     scheduler_fault,
 )
 from sdbatch.manifest.texts import broken_texts, holds_text, text_fault
+
+NO_TRUE_CFG = "this model is guided by guidance_scale: use that, leave it empty or write 1"
 
 Mask = NDArray[np.bool_]
 Reason = Callable[[object], str]
@@ -55,6 +58,10 @@ class Limits:
         scheduler: The one of rows that name none.
         options: Scheduler to the keys its configuration may have.
         prompt_syntax: That of rows that name none.
+        true_cfg: `true_cfg_scale` guides this model; else `guidance_scale` does.
+        max_size_px: The most that width and height may be.
+        micro: The model is told of sizes, so rows may have a `micro_conditioning`.
+        only: Columns to the values that the model can be drawn with, where not all can.
     """
 
     model: str
@@ -67,6 +74,10 @@ class Limits:
     scheduler: str = ""
     options: Mapping[str, frozenset[str]] = field(default_factory=dict)
     prompt_syntax: str = PLAIN
+    true_cfg: bool = False
+    micro: bool = False
+    max_size_px: int = MAX_SIZE_PX
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class Faults:
@@ -160,6 +171,7 @@ def find_faults(table: pa.Table, first_row: int, limits: Limits, faults: Faults)
             _mark_word(name, column.cast(pa.string()), first_row, limits, faults)
     if any(name in table.column_names for name in SCHEDULER_COLUMNS):
         _mark_schedulers(table, first_row, limits, faults)
+    _mark_others(table, first_row, limits, faults)
     _mark_prompts(table, first_row, limits, faults)
     if "seed" in table.column_names:
         _mark_seed_overflow(table, first_row, limits, faults)
@@ -176,14 +188,14 @@ def mark_texts(table: pa.Table, first_row: int, faults: Faults) -> None:
             faults.mark(broken_texts(column), first_row, name, shown, reason)
 
 
-def size_fault(value: object, multiple_px: int) -> str:
+def size_fault(value: object, multiple_px: int, max_px: int = MAX_SIZE_PX) -> str:
     """Words for a width or height that the model cannot draw."""
-    right = f"must be a multiple of {multiple_px} from {multiple_px} to {MAX_SIZE_PX}"
-    if not isinstance(value, int | float) or not multiple_px <= value <= MAX_SIZE_PX:
+    right = f"must be a multiple of {multiple_px} from {multiple_px} to {max_px}"
+    if not isinstance(value, int | float) or not multiple_px <= value <= max_px:
         return right
     below = int(value) // multiple_px * multiple_px
     above = below + multiple_px
-    near = f"{below} or {above}" if above <= MAX_SIZE_PX else f"{below}"
+    near = f"{below} or {above}" if above <= max_px else f"{below}"
     return f"{right}, for example {near}"
 
 
@@ -191,7 +203,7 @@ def _mark_number(
     name: str, column: pa.ChunkedArray, first_row: int, limits: Limits, faults: Faults
 ) -> None:
     known, values = _numbers(column)
-    if name == "guidance_scale":
+    if name in ("guidance_scale", "true_cfg_scale"):
         # float32 holds it in the dataset: what overflows there is infinite too.
         good = (values >= 0) & (values <= np.finfo(np.float32).max)
         words = "must be a finite number, 0 or more"
@@ -203,18 +215,22 @@ def _mark_number(
             good &= np.floor(values) == values
         words = f"must be a whole number from {low} to {high}"
     if name in ("width", "height"):
-        step = limits.size_multiple_px
+        step, most = limits.size_multiple_px, limits.max_size_px
         good[good] &= values[good].astype(np.int64) % step == 0
-        faults.mark(known & ~good, first_row, name, column, lambda value: size_fault(value, step))
+        wrong = known & ~good
+        faults.mark(wrong, first_row, name, column, lambda value: size_fault(value, step, most))
     else:
         faults.mark(known & ~good, first_row, name, column, lambda _: words)
+    if name == "true_cfg_scale" and not limits.true_cfg:
+        asking = known & good & (values != 1)
+        faults.mark(asking, first_row, name, column, always(NO_TRUE_CFG))
 
 
 def _range(name: str, limits: Limits) -> tuple[int, int]:
     return {
         "seed": (0, MAX_SEED),
-        "width": (limits.size_multiple_px, MAX_SIZE_PX),
-        "height": (limits.size_multiple_px, MAX_SIZE_PX),
+        "width": (limits.size_multiple_px, limits.max_size_px),
+        "height": (limits.size_multiple_px, limits.max_size_px),
         "num_inference_steps": (1, limits.num_train_timesteps),
         "num_images_per_prompt": (1, MAX_IMAGES_PER_PROMPT),
     }[name]
@@ -233,6 +249,8 @@ def _mark_word(
             return json_object_fault(text)
         if name == "prompt_syntax":
             return "" if text in SYNTAXES else syntax_fault()
+        if name == "micro_conditioning":
+            return micro_fault(text) if limits.micro else NOT_TOLD
         right = limits.model if name == "model" else TASK
         if text == right:
             return ""
@@ -242,6 +260,26 @@ def _mark_word(
     if bad:
         mask = pc.is_in(column, value_set=pa.array(bad, pa.string()))
         faults.mark(mask.to_numpy(), first_row, name, column, fault)
+
+
+def only_fault(values: Sequence[Any]) -> str:
+    """Words for a value that a model cannot be drawn with."""
+    if tuple(values) == ("",):
+        return "this model takes none, leave it empty"
+    if tuple(values) == (False,):
+        return "this model is drawn without it"
+    shown = (str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+    return f"this model is drawn with {' or '.join(shown)} alone"
+
+
+def _mark_others(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:
+    """Values that this model cannot be drawn with, though others can."""
+    for name, values in limits.only.items():
+        if name in table.column_names and name != "scheduler":  # judged by its class, above
+            column = table.column(name)
+            stated = ~blank(column).to_numpy()
+            known = pc.is_in(column, value_set=pa.array(values).cast(column.type)).to_numpy()
+            faults.mark(stated & ~known, first_row, name, column, always(only_fault(values)))
 
 
 def _mark_schedulers(table: pa.Table, first_row: int, limits: Limits, faults: Faults) -> None:

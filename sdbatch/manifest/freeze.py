@@ -210,7 +210,7 @@ def _from_columns(name: str, columns: Mapping[Any, Any]) -> pa.Table:
 
 
 def _column(manifest: str, name: str, values: Any) -> pa.Array:
-    if name == "scheduler_config":
+    if name in ("scheduler_config", "micro_conditioning"):
         values = [json.dumps(value) if isinstance(value, Mapping) else value for value in values]
     try:
         return pa.array(values)

@@ -18,6 +18,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 NEGATIVE = "Negative prompt:"
+DISTILLED = "Distilled CFG Scale"
+"""Forge's name for guidance that a model is told as a number; beside it `CFG scale` is true CFG."""
+
+MICRO = "Micro conditioning"
+"""Our name for the sizes that SDXL is told; A1111 has none, it tells the picture's own."""
+
 EXACT = {"Exact prompt": "prompt", "Exact negative prompt": "negative_prompt"}
 """Values that stand in for a text which lines cannot hold."""
 MIN_PAIRS = 3

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 _NEUTRAL: Mapping[str, tuple[float, ...]] = {
     "strength": (1.0,),
     "upscale_factor": (1.0,),
-    "true_cfg_scale": (1.0,),
     "clip_skip": (0.0,),
     "eta": (0.0,),
     "guidance_rescale": (0.0,),

@@ -18,7 +18,7 @@ from typing import Any
 from sdbatch.credentials import check_url, redact
 from sdbatch.errors import InputError, InputPictureError, ManifestError, StorageError
 from sdbatch.manifest.reader import Storage, readable
-from sdbatch.remote import file_system, scheme_of
+from sdbatch.remote import file_system, local_path, scheme_of
 
 _FILE = "file://"
 
@@ -58,7 +58,7 @@ def local_copy(source: str, storage: Storage = None) -> Iterator[LocalCopy]:
         StorageError: The store cannot be reached, or the temporary folder is full.
     """
     if not is_remote(source):
-        path = source.removeprefix(_FILE)
+        path = local_path(source)
         yield LocalCopy(path, path)
         return
     check_url(source, "source")

@@ -16,6 +16,7 @@ _RANGES: dict[str, dict[str, Any]] = {
     "height": {"minimum": 8, "maximum": MAX_SIZE_PX},
     "num_inference_steps": {"minimum": 1},
     "guidance_scale": {"minimum": 0},
+    "true_cfg_scale": {"minimum": 0},
     "num_images_per_prompt": {"minimum": 1, "maximum": MAX_IMAGES_PER_PROMPT},
 }
 
@@ -52,7 +53,7 @@ def _column(name: str, kind: pa.DataType) -> dict[str, Any]:
         made = {"type": ["number", "null"]}
     elif name in ("id", "scheduler"):
         made = {"type": ["string", "integer", "null"]}
-    elif name == "scheduler_config":
+    elif name in ("scheduler_config", "micro_conditioning"):
         made = {"type": ["string", "object", "null"]}
     else:
         made = {"type": "string" if name == "prompt" else ["string", "null"]}

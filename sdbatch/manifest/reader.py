@@ -24,7 +24,7 @@ from sdbatch.errors import ManifestError, SdbatchError, StorageError, StoreAcces
 from sdbatch.manifest.origin import Origin
 from sdbatch.manifest.view import shown_table, stored_columns
 from sdbatch.records import ManifestFile, ManifestRef
-from sdbatch.remote import file_system
+from sdbatch.remote import file_system, is_url
 
 TAIL_BYTES = 65536
 """Read from the end at first: holds nearly every footer, so one request does."""
@@ -239,7 +239,7 @@ def _is_parquet(entry: Mapping[str, Any]) -> bool:
 @contextmanager
 def _opened(url: str, storage: Storage) -> Iterator[tuple[pa.NativeFile, int, str]]:
     """An open file, its size and its tag."""
-    if "://" not in url:
+    if not is_url(url):
         with pa.OSFile(url) as source:
             yield source, source.size(), ""
         return

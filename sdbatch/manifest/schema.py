@@ -35,11 +35,13 @@ CANONICAL: dict[str, pa.DataType] = {
     "height": pa.int32(),
     "num_inference_steps": pa.int32(),
     "guidance_scale": pa.float32(),
+    "true_cfg_scale": pa.float32(),
     "scheduler": pa.string(),
     "scheduler_config": pa.string(),
     "schedule_type": pa.string(),
     "num_images_per_prompt": pa.int32(),
     "prompt_syntax": pa.string(),
+    "micro_conditioning": pa.string(),
     "model": pa.string(),
     "task": pa.string(),
 }

@@ -31,6 +31,7 @@ SHAPE_COLUMNS = (
     "height",
     "num_inference_steps",
     "guidance_scale",
+    "true_cfg_scale",
     "num_images_per_prompt",
 )
 
@@ -158,7 +159,10 @@ def _read_part(table: pa.Table, defaults: RowDefaults) -> _Part:
     width, height = sizes_of(table, defaults)
     images = _filled(stated, "num_images_per_prompt", defaults.num_images_per_prompt)
     steps = _filled(stated, "num_inference_steps", defaults.num_inference_steps)
-    guidance = _filled(stated, "guidance_scale", defaults.guidance_scale)
+    if defaults.true_cfg_scale is None:
+        guidance = _filled(stated, "guidance_scale", defaults.guidance_scale)
+    else:
+        guidance = _filled(stated, "true_cfg_scale", defaults.true_cfg_scale)
     return _Part(width, height, images, steps * np.where(guidance > 1.0, 2, 1).astype(np.int32))
 
 

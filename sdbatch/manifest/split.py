@@ -19,6 +19,7 @@ from sdbatch.errors import InputError, StorageError
 from sdbatch.manifest.reader import Manifest, Storage, iter_tables
 from sdbatch.manifest.shuffle import RowKeys
 from sdbatch.manifest.written import OutputFile
+from sdbatch.remote import is_url
 
 MAX_PARTS = 10_000
 _BITS = 20
@@ -157,7 +158,7 @@ def _tables(manifest: Manifest, storage: Storage) -> Iterator[pa.Table]:
 
 def _demand_room(folder: str | Path, names: list[str], overwrite: bool) -> list[Path]:
     """Paths of all files, refused together before the first is begun."""
-    if "://" in str(folder):
+    if is_url(str(folder)):
         raise InputError(f"{folder}: name a folder of this machine")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,10 @@ WORDS = (0, 1, 3, 6, 11, 21, 41, 81, 161)
 KEPT = 1000
 """Different values of a setting that are counted one by one."""
 OTHER, UNSTATED = "other", "unstated"
-SETTINGS = ("num_inference_steps", "guidance_scale", "scheduler", "num_images_per_prompt")
+SETTINGS = (
+    *("num_inference_steps", "guidance_scale", "true_cfg_scale", "scheduler"),
+    "num_images_per_prompt",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdbatch.errors import InputError, StorageError
+from sdbatch.remote import is_url
 
 ROW_GROUP_ROWS = 65536
 
@@ -37,7 +38,7 @@ class OutputFile:
 
     def __init__(self, path: str | Path, schema: pa.Schema, *, overwrite: bool = False) -> None:
         self.path, self.schema, self.num_rows = Path(path), schema, 0
-        if "://" in str(path):
+        if is_url(str(path)):
             raise InputError(f"{path}: name a file of this machine")
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path}: name a file in a folder that is there")
@@ -98,7 +99,7 @@ def demand_parquet(path: str | Path) -> Path:
         InputError: It does not end in `.parquet`, or is a folder.
     """
     target = Path(path)
-    if "://" in str(path):
+    if is_url(str(path)):
         raise InputError(f"{path}: write to a local path and copy the file from there")
     if target.suffix.lower() != ".parquet":
         raise InputError(f"{path}: must end in .parquet, the form manifests are written in")

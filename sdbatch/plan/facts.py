@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from sdbatch.manifest.scheduler_names import choose_scheduler, names_of
+from sdbatch.records import ModelFacts
 
 FACTS: dict[str, dict[str, Any]] = json.loads(
     files("sdbatch.plan").joinpath("facts.json").read_text(encoding="utf-8")
@@ -22,6 +23,8 @@ FACTS: dict[str, dict[str, Any]] = json.loads(
 `way` is `tabled`, `grouped` or `unfit`; see `render/scheduler_facts.py`.
 """
 
+FOR_NOISE = "made for models of noise, this one says a flow's velocity"
+
 DRAWABLE = frozenset(name for name, fact in FACTS.items() if fact["way"] != "unfit")
 """Schedulers that rows of a Stable Diffusion model can name."""
 
@@ -30,8 +33,32 @@ UNFIT: Mapping[str, str] = {
 }
 """Schedulers of diffusers that they cannot, with the reason."""
 
+FLOWING = frozenset(
+    name
+    for name, fact in FACTS.items()
+    if name.startswith("FlowMatch") or (name in DRAWABLE and "use_flow_sigmas" in fact["options"])
+)
+"""Schedulers that rows of a flow-matching model can name: those for flows, solvers for both."""
+
+NO_FLOW: Mapping[str, str] = {
+    name: FOR_NOISE if fact["kind"] == "diffusion" else "made for another kind of model"
+    for name, fact in FACTS.items()
+    if name not in FLOWING
+}
+"""Schedulers of diffusers that they cannot, with the reason."""
+
+
+def schedulers_of(model: ModelFacts) -> tuple[frozenset[str], Mapping[str, str]]:
+    """Schedulers that rows of a model can name, and those that they cannot, with the reason."""
+    only = model.only.get("defaults.scheduler")
+    if only is None:
+        return (FLOWING, NO_FLOW) if model.flow else (DRAWABLE, UNFIT)
+    reason = f"{model.pipeline_class} is written for {' and '.join(only)}"
+    return frozenset(only), {name: reason for name in FACTS if name not in only}
+
+
 OPTIONS: Mapping[str, frozenset[str]] = {
-    name: frozenset(FACTS[name]["options"]) for name in DRAWABLE
+    name: frozenset(FACTS[name]["options"]) for name in (*DRAWABLE, *FLOWING)
 }
 """What `scheduler_config` may hold for each scheduler."""
 

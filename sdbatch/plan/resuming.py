@@ -111,6 +111,6 @@ def _named(key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value in (None, "") else str(value)
     is_hash = len(text) in (40, 64) and set(text) <= set("0123456789abcdef")
     return text[:_SHOWN_DIGITS] if is_hash else text

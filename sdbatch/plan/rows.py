@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_digests
+from sdbatch.manifest.faults import NO_TRUE_CFG
 from sdbatch.manifest.later import later_reason, later_rows
+from sdbatch.manifest.micro_conditioning import NOT_TOLD, micro_fault, one_spelling
 from sdbatch.manifest.prompt_syntax import PLAIN, SYNTAXES, syntax_fault
 from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.schema import (
@@ -163,6 +165,13 @@ def _fault(row: Mapping[str, Any], position: int, how: Resolving) -> ManifestErr
     syntax = row.get("prompt_syntax")
     if syntax and syntax not in SYNTAXES:
         return ManifestError(how.manifest, position, "prompt_syntax", syntax, syntax_fault())
+    true_cfg = row.get("true_cfg_scale")
+    if true_cfg not in (None, 1.0) and how.defaults.true_cfg_scale is None:
+        return ManifestError(how.manifest, position, "true_cfg_scale", f"{true_cfg:g}", NO_TRUE_CFG)
+    if micro := row.get("micro_conditioning"):
+        reason = NOT_TOLD if how.defaults.micro_conditioning is None else micro_fault(micro)
+        if reason:
+            return ManifestError(how.manifest, position, "micro_conditioning", micro, reason)
     config = row.get("scheduler_config") or how.defaults.scheduler_config
     reason = json_object_fault(config) if config else ""
     if reason:
@@ -205,7 +214,24 @@ def resolve_request(row: Mapping[str, Any], how: Resolving) -> dict[str, Any]:
         "scheduler": drawn_with.scheduler,
         "scheduler_config": drawn_with.config,
         "prompt_syntax": row.get("prompt_syntax") or defaults.prompt_syntax,
+        **_true_cfg(row, defaults),
+        **_micro(row, defaults),
     }
+
+
+def _true_cfg(row: Mapping[str, Any], defaults: RowDefaults) -> dict[str, float]:
+    """Guidance beside the one that a model is told; nothing for models that are told none."""
+    if defaults.true_cfg_scale is None:
+        return {}
+    return {
+        "true_cfg_scale": float(np.float32(_or(row, "true_cfg_scale", defaults.true_cfg_scale)))
+    }
+
+
+def _micro(row: Mapping[str, Any], defaults: RowDefaults) -> dict[str, str]:
+    """What the model is told of sizes; nothing where that is nothing of note."""
+    said = one_spelling(row.get("micro_conditioning") or defaults.micro_conditioning or "")
+    return {"micro_conditioning": said} if said else {}
 
 
 def _picture(
@@ -225,6 +251,8 @@ def _picture(
         scheduler=request["scheduler"],
         scheduler_config=request["scheduler_config"],
         prompt_syntax=request["prompt_syntax"],
+        true_cfg_scale=request.get("true_cfg_scale"),
+        micro_conditioning=request.get("micro_conditioning", ""),
     )
     return replace(row, row_hash=hash_of(row, how.model_revision))
 
@@ -242,6 +270,10 @@ def hash_of(row: RenderRow, model_revision: str) -> str:
         "scheduler_config": row.scheduler_config,
         "prompt_syntax": row.prompt_syntax,
     }
+    if row.true_cfg_scale is not None:
+        request["true_cfg_scale"] = row.true_cfg_scale
+    if row.micro_conditioning:
+        request["micro_conditioning"] = row.micro_conditioning
     return row_hash(hashed_request(request, row.seed), model_revision)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from sdbatch.errors import JobError
 from sdbatch.job import Asked
-from sdbatch.manifest.faults import size_fault
+from sdbatch.manifest.faults import NO_TRUE_CFG, only_fault, size_fault
+from sdbatch.manifest.micro_conditioning import NOT_TOLD, micro_fault, one_spelling
 from sdbatch.manifest.prompt_syntax import A1111, parse_prompt, prompt_fault
 from sdbatch.manifest.scheduler_names import choose_scheduler
 from sdbatch.manifest.schema import (
@@ -23,9 +24,10 @@ from sdbatch.manifest.schema import (
     scheduler_class,
     scheduler_fault,
 )
-from sdbatch.plan.facts import OPTIONS, UNFIT
+from sdbatch.model_specs import Speed
+from sdbatch.plan.facts import OPTIONS, schedulers_of
 from sdbatch.plan.fingerprint import canonical, plan_id
-from sdbatch.records import ManifestRef, ModelFacts, RowDefaults, Speed
+from sdbatch.records import ManifestRef, ModelFacts, RowDefaults
 
 LATE = frozenset({"render.dtype", "render.batch_size", "shards.size"})
 """Settings that `auto` leaves null until a worker, or the cutting of shards, settles them."""
@@ -34,9 +36,9 @@ PLAIN = (
     *("image.metadata", "image.quality", "image.lossless", "image.chroma", "image.save_size"),
     "caption_column",
     *("format", "captions", "class_label", "license"),
-    *("render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
+    *("render.device", "render.batch_size", "render.dtype", "render.cpu_threads", "render.compile"),
     *("render.channels_last", "render.fuse_qkv", "render.attention", "render.tf32"),
-    *("render.lossy", "render.strict_pixels"),
+    *("render.lossy", "render.strict_pixels", "render.memory", "render.quantize", "vae"),
     *("shards.size", "workers.min", "workers.max", "workers.wait_s", "engine"),
     *("checkpoint_every_s", "retries", "failures.allow", "failures.stop_after", "canary"),
     *("speculate", "single_driver"),
@@ -88,9 +90,11 @@ class Resolved:
         """The same settings with one more, or one changed."""
         return replace(self, settings={**self.settings, key: Setting(value, source)})
 
-    def settle(self, dtype: str, lanes: Mapping[str, int]) -> Resolved:
+    def settle(self, dtype: str, lanes: Mapping[str, int], device: str = "") -> Resolved:
         """Fill in what a worker found for `auto`; what stands already stays."""
         settled = self
+        if self.value("render.device") == "auto" and device:
+            settled = settled.with_value("render.device", device, "first worker")
         if self.value("render.dtype") is None:
             settled = settled.with_value("render.dtype", dtype, "first worker")
         if self.value("render.batch_size") is None:
@@ -130,6 +134,7 @@ def resolve(
         JobError: A default is not one this model can draw with.
     """
     said = asked.sources
+    schedulers = schedulers and schedulers_of(model)[0]
     settings = {
         "manifest": Setting(manifest.name, said.get("manifest", "default")),
         "manifest.identity": Setting(manifest.identity, f"manifest {manifest.name}"),
@@ -137,7 +142,7 @@ def resolve(
         "manifest.keep_source_columns": Setting(False, "default"),
         "manifest.passthrough_prefix": Setting("", "default"),
         "task": Setting(TASK, "default"),
-        "model": Setting(model.name, said.get("model", "default")),
+        "model": Setting(model.name, _named(asked, model)),
         "model.revision": Setting(model.revision, f"model {model.name}"),
     }
     for name in ROW_SETTINGS:
@@ -151,6 +156,7 @@ def resolve(
         value = asked.value(key)
         late = key in LATE and value == "auto"
         settings[key] = Setting(None if late else value, said.get(key, "default"))
+    _demand_only(settings, model)
     explicit = frozenset(key for key in said if asked.value(key) != "auto")
     return Resolved(settings, explicit)
 
@@ -165,17 +171,27 @@ def speed_switches(resolved: Resolved) -> Speed:
     return Speed(**{name: resolved.value(f"render.{name}") for name in Speed.__dataclass_fields__})
 
 
+def _named(asked: Asked, model: ModelFacts) -> str:
+    """Who named the model, and how, where it has another name for everyone."""
+    said, name = asked.sources.get("model", "default"), asked.value("model")
+    return said if name == model.name else f"{said} {name}"
+
+
 def _row_setting(name: str, asked: Asked, model: ModelFacts) -> Setting:
     key = f"defaults.{name}"
     value = asked.value(key)
     if value is None:
         source = model.sources.get(name, f"model {model.name}")
         return Setting(getattr(model.defaults, name), source)
+    if name == "true_cfg_scale" and value == 1 and model.defaults.true_cfg_scale is None:
+        value = None  # what it says is true of every such model
     if name == "scheduler":
         # A name that stands for options too stays as it is: rows that name their own scheduler
         # must not inherit those options.
         choice = choose_scheduler(value)
         value = value if choice.config else choice.scheduler
+    if name == "micro_conditioning":
+        value = one_spelling(value)
     if name == "scheduler_config":
         value = canonical(value).decode() if value else ""
     return Setting(value, asked.sources.get(key, "default"))
@@ -186,6 +202,14 @@ def _demand_drawable(
 ) -> None:
     for fault in _faults(name, setting.value, model, schedulers):
         raise JobError(f"{setting.source}: defaults.{name}: {setting.value}: {fault}")
+
+
+def _demand_only(settings: Mapping[str, Setting], model: ModelFacts) -> None:
+    for key, values in model.only.items():
+        setting = settings.get(key)
+        if setting is not None and setting.value not in values:
+            fault = only_fault(values)
+            raise JobError(f"{setting.source}: {key}: {setting.value}: {fault}")
 
 
 def _demand_prompt(negative: Setting, syntax: Setting) -> None:
@@ -205,10 +229,16 @@ def _demand_options(scheduler: Setting, config: Setting) -> None:
 
 def _faults(name: str, value: Any, model: ModelFacts, schedulers: frozenset[str]) -> Iterator[str]:
     if name in ("width", "height"):
-        step = model.size_multiple_px
-        if value % step or not step <= value <= MAX_SIZE_PX:
-            yield size_fault(value, step)
+        step, most = model.size_multiple_px, model.max_size_px or MAX_SIZE_PX
+        if value % step or not step <= value <= most:
+            yield size_fault(value, step, most)
     if name == "num_inference_steps" and not 1 <= value <= model.num_train_timesteps:
         yield f"must be a whole number from 1 to {model.num_train_timesteps}"
+    if name == "true_cfg_scale" and value is not None and model.defaults.true_cfg_scale is None:
+        yield NO_TRUE_CFG
+    if name == "micro_conditioning" and value:
+        fault = NOT_TOLD if model.defaults.micro_conditioning is None else micro_fault(value)
+        if fault:
+            yield fault
     if name == "scheduler" and schedulers and scheduler_class(value) not in schedulers:
-        yield scheduler_fault(value, schedulers, UNFIT)
+        yield scheduler_fault(value, schedulers, schedulers_of(model)[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,17 @@ from typing import Any
 from sdbatch.errors import ModelError
 from sdbatch.job import nearest
 from sdbatch.records import RowDefaults
-from sdbatch.render.families.known import FAMILY_DEFAULTS, KNOWN
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.families.known import KNOWN
+from sdbatch.render.families.table import FAMILIES
+from sdbatch.render.weights.folder_facts import vae_scale
+from sdbatch.render.weights.model_facts import find_model
 
 Config = Mapping[str, Any]
 
 _SHIPPED = Path(str(resources.files("sdbatch"))) / "render" / "architectures"
-_PARTS = {
-    "text_encoder": "text_encoder/config.json",
-    "unet": "unet/config.json",
-    "vae": "vae/config.json",
-    "scheduler": "scheduler/scheduler_config.json",
-}
-NOT_DRAWN = ("sdxl", "sd3", "flux")
-"""Known by name, and of families that this version does not draw."""
+_SCHEDULER = "scheduler"
+UNSHIPPED = ("sd3", "sd35", "flux", "pixart", "sana")
+"""How names begin of models whose shapes do not come with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +39,37 @@ class Architecture:
         title: For people.
         source: Who published it and where; empty for a folder's own.
         pipeline_class: diffusers' pipeline for it.
+        parts: Configuration of each part but the tokenizers, by its folder.
+        options: What its `model_index.json` says beside its parts.
     """
 
     name: str
     title: str
     source: str
     pipeline_class: str
-    text_encoder: Config
-    unet: Config
-    vae: Config
-    scheduler: Config
+    parts: Mapping[str, Config]
+    options: Config = field(default_factory=dict)
+
+    @property
+    def denoiser(self) -> Config:
+        """Configuration of room 2's model."""
+        return self.parts[FAMILIES[self.pipeline_class].denoiser]
+
+    @property
+    def scheduler(self) -> Config:
+        """Configuration of the model's own scheduler."""
+        return self.parts[_SCHEDULER]
 
     @property
     def scale(self) -> int:
         """Pixels per latent cell, in each direction."""
-        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
-
-    @property
-    def embeds_shape(self) -> tuple[int, int]:
-        """(length, width) of a prompt's embeddings."""
-        config = self.text_encoder
-        return (int(config["max_position_embeddings"]), int(config["hidden_size"]))
+        return vae_scale(self.parts["vae"])
 
     @property
     def defaults(self) -> RowDefaults:
         """What a row that says nothing asks for."""
-        known = KNOWN.get(self.name, FAMILY_DEFAULTS[self.pipeline_class][1])
-        cells = self.unet.get("sample_size") or 64
+        known = KNOWN.get(self.name, FAMILIES[self.pipeline_class].usual)
+        cells = self.denoiser.get("sample_size") or 64
         height, width = cells if isinstance(cells, list) else (cells, cells)
         return RowDefaults(
             negative_prompt="",
@@ -97,10 +98,16 @@ def find_architecture(name: str) -> Architecture:
     if name in KNOWN:
         return folder_architecture(name, Path(find_model(name).path))
     if name in names:
-        return Architecture(name=name, **json.loads((_SHIPPED / f"{name}.json").read_text()))
-    if name in NOT_DRAWN:
-        raise ModelError(f"--arch {name}: this version cannot draw it yet, use {', '.join(names)}")
+        return _shipped(name)
+    if name.startswith(UNSHIPPED):
+        raise ModelError(f"--arch {name}: its shapes do not ship, use {', '.join(names)}")
     raise ModelError(f"--arch {name}: unknown{nearest(name, names)}, use {', '.join(names)}")
+
+
+def _shipped(name: str) -> Architecture:
+    said = json.loads((_SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
+    facts = {key: said.pop(key) for key in ("title", "source", "pipeline_class")}
+    return Architecture(name=name, **facts, options=said.pop("index", {}), parts=said)
 
 
 def folder_architecture(name: str, folder: Path) -> Architecture:
@@ -110,8 +117,18 @@ def folder_architecture(name: str, folder: Path) -> Architecture:
         ModelError: A configuration cannot be read.
     """
     try:
-        index = json.loads((folder / "model_index.json").read_text())
-        configs = {part: json.loads((folder / path).read_text()) for part, path in _PARTS.items()}
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        pipeline_class = str(index["_class_name"])
+        parts = {
+            part: json.loads((folder / part / _config_file(part)).read_text(encoding="utf-8"))
+            for part in FAMILIES[pipeline_class].parts
+            if not part.startswith("tokenizer")
+        }
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name}: cannot read its configuration: {error}") from error
-    return Architecture(name, f"model {name}", "", str(index["_class_name"]), **configs)
+    options = {key: value for key, value in index.items() if isinstance(value, bool)}
+    return Architecture(name, f"model {name}", "", pipeline_class, parts, options)
+
+
+def _config_file(part: str) -> str:
+    return "scheduler_config.json" if part == _SCHEDULER else "config.json"

@@ -10,16 +10,20 @@ import time
 import torch
 
 from sdbatch.errors import EngineError
-from sdbatch.records import ANY_SIZE, RenderSpec
+from sdbatch.model_specs import RenderSpec
+from sdbatch.records import ANY_SIZE
+from sdbatch.render.accelerators import counts_peaks, synchronize
 from sdbatch.render.architecture import Architecture
 from sdbatch.render.device import DTYPES, choose_device, choose_dtype, use_threads
 from sdbatch.render.diffusers_folder import load_folder
+from sdbatch.render.families.rooms import Rooms
 from sdbatch.render.flops import Peak, heaviest_layers, measured_peak, pass_flops
 from sdbatch.render.lane_count import cpu_lanes
-from sdbatch.render.memory_need import MemoryNeed, check_fits, memory_need
-from sdbatch.render.peak_memory import MemoryWatch
+from sdbatch.render.memory.memory_modes import OFFLOAD, ROOMS, needs_of
+from sdbatch.render.memory.memory_need import MemoryNeed, check_fits, demand_room, memory_need
+from sdbatch.render.memory.peak_memory import MemoryWatch
 from sdbatch.render.plain_pipeline import PlainPipeline
-from sdbatch.render.random_model import Modules, load_random, make_modules
+from sdbatch.render.random_model import load_random, make_rooms
 from sdbatch.render.renderer import LaneRenderer
 
 Size = tuple[int, int]
@@ -36,7 +40,8 @@ class BenchModel:
         random_weights: Make the weights up instead of reading them.
 
     Attributes:
-        need: What it is expected to take.
+        need: What it takes with all of it on the device.
+        expected: Bytes that it is expected to take there as it is held.
         watch: Memory it does take; enter before `load`.
 
     Raises:
@@ -46,16 +51,22 @@ class BenchModel:
     def __init__(
         self, architecture: Architecture, spec: RenderSpec, size: Size, *, random_weights: bool
     ) -> None:
-        device = choose_device()
+        device = choose_device(spec.device)
         dtype = choose_dtype(spec.dtype, device)
         self._architecture, self._spec, self._size = architecture, spec, size
         self._random, self._device, self._dtype = random_weights, device, DTYPES[dtype]
         self._renderer: LaneRenderer | None = None
-        self._modules = make_modules(architecture, torch.device("meta"), self._dtype)
+        self._rooms = make_rooms(architecture, torch.device("meta"), self._dtype)
         lanes = spec.lanes.get(ANY_SIZE) or self._expected_lanes()
-        self.need: MemoryNeed = memory_need(self._modules, architecture, self._dtype, lanes, size)
+        self.need: MemoryNeed = memory_need(self._rooms, lanes, size)
         self.watch = MemoryWatch(device)
-        check_fits(architecture, self.need, dtype, lanes, size, device)
+        if spec.memory in (ROOMS, OFFLOAD):
+            needs = needs_of(self._rooms, lanes, size, device)
+            self.expected = needs.of(spec.memory)
+            demand_room(spec, self.expected, device)
+        else:
+            self.expected = self.need.total
+            check_fits(architecture, self.need, dtype, lanes, size, device)
 
     @property
     def renderer(self) -> LaneRenderer:
@@ -100,12 +111,11 @@ class BenchModel:
 
     def finish(self) -> None:
         """Wait for the device: what was asked of it is done."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
 
     @property
-    def _pass(self) -> tuple[Modules, int, tuple[int, int], tuple[int, int]]:
-        return self._modules, self.lanes, self._cells, self._architecture.embeds_shape
+    def _pass(self) -> tuple[Rooms, int, tuple[int, int]]:
+        return self._rooms, self.lanes, self._cells
 
     @property
     def _cells(self) -> tuple[int, int]:
@@ -114,4 +124,4 @@ class BenchModel:
 
     def _expected_lanes(self) -> int:
         """L of the rule on a CPU; on a GPU at least one guided row must fit."""
-        return 2 if self._device.type == "cuda" else cpu_lanes(self._cells)
+        return 2 if counts_peaks(self._device) else cpu_lanes(self._cells)

@@ -21,6 +21,7 @@ from torch import Tensor
 from sdbatch.errors import ModelError
 from sdbatch.render.denoiser import LaneRow, Lanes, NoiseModel, Pass
 from sdbatch.render.families.sd import SdUnet
+from sdbatch.render.lane_inputs import LaneInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,7 @@ class CachedUnet(SdUnet):
     every: int = 3
     outer: Any = None
 
-    def predict_and_keep(
-        self, latents: Tensor, timesteps: Tensor, embeds: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def predict_and_keep(self, inputs: LaneInputs) -> tuple[Tensor, Tensor]:
         """As `predict`, and what the last up block was given, `[L, C', h, w]`."""
         kept: list[Tensor] = []
 
@@ -46,14 +45,12 @@ class CachedUnet(SdUnet):
 
         hook = self.unet.up_blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            outputs = self.predict(latents, timesteps, embeds)
+            outputs = self.predict(inputs)
         finally:
             hook.remove()
         return outputs, kept[0]
 
-    def predict_outer(
-        self, latents: Tensor, timesteps: Tensor, embeds: Tensor, features: Tensor
-    ) -> Tensor:
+    def predict_outer(self, inputs: LaneInputs, features: Tensor) -> Tensor:
         """Model output `[L, C, h, w]` in float32 from kept features."""
 
         def take(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -61,25 +58,28 @@ class CachedUnet(SdUnet):
 
         hook = self.outer.up_blocks[0].register_forward_pre_hook(take, with_kwargs=True)
         try:
-            return self.call(self.outer, latents, timesteps, embeds)
+            return self.call(self.outer, inputs)
         finally:
             hook.remove()
 
 
-def cache_deeply(unet: SdUnet, every: int, model: str) -> CachedUnet:
+def cache_deeply(unet: NoiseModel, every: int, model: str) -> CachedUnet:
     """The same UNet, called whole in one step of `every`.
 
     Args:
         model: What messages call it.
 
     Raises:
-        ModelError: It has no inner layers to leave out.
+        ModelError: It is none, or has no inner layers to leave out.
     """
+    if not isinstance(unet, SdUnet):
+        reason = "made for UNets, its denoiser is a transformer, leave the switch out"
+        raise ModelError(f"model {model}: render.lossy: deepcache: {reason}")
     blocks = unet.unet.down_blocks, unet.unet.up_blocks
     if len(blocks[0]) < 2 or len(blocks[1]) < 2:
         reason = "its UNet has one resolution only, leave the switch out"
         raise ModelError(f"model {model}: render.lossy: deepcache: {reason}")
-    return CachedUnet(unet.unet, unet.passes, every, _outer(unet.unet))
+    return CachedUnet(unet.unet, unet.passes, unet.told, every, _outer(unet.unet))
 
 
 def _outer(unet: Any) -> Any:
@@ -121,12 +121,12 @@ class CachedLanes(Lanes):
         self._whole = len(self._queue) >= len(self._outer)
         return self._queue if self._whole else self._outer
 
-    def _predict(self, run: Pass, inputs: Tensor, times: Tensor) -> Tensor:
-        embeds, real = self._embeds[run.lanes], run.lanes[: self.real_lanes]
+    def _predict(self, run: Pass, inputs: LaneInputs) -> Tensor:
+        real = run.lanes[: self.real_lanes]
         if self._features is not None and not self._whole:
             features = self._features[run.lanes]
-            return self._unet.predict_outer(inputs, times, embeds, features)
-        outputs, features = self._unet.predict_and_keep(inputs, times, embeds)
+            return self._unet.predict_outer(inputs, features)
+        outputs, features = self._unet.predict_and_keep(inputs)
         if self._features is None:
             self._features = features.new_zeros((len(self._embeds), *features.shape[1:]))
         self._features[real] = features[: self.real_lanes]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sdbatch.records import RenderRow
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.solver import MAX_HISTORY, SolverTable
 
 TIME, SCALE, NOISE, WEIGHTS = 0, 1, 2, 3
@@ -41,8 +42,17 @@ class NoiseModel(Protocol):
         """Where it computes."""
         ...
 
-    def predict(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        """Model output `[L, C, h, w]` in float32, of inputs `[L, C, h, w]`, `[L]`, `[L, ..]`."""
+    @property
+    def num_numbers(self) -> int:
+        """N: how many numbers of a row it is told in every call."""
+        ...
+
+    def row_numbers(self, row: RenderRow) -> Sequence[float]:
+        """These N numbers."""
+        ...
+
+    def predict(self, inputs: LaneInputs) -> Tensor:
+        """Model output `[L, C, h, w]` in float32."""
         ...
 
 
@@ -72,7 +82,7 @@ class LaneRow:
     Attributes:
         table: Its scheduler's coefficients.
         packed: The same, turned for the rings: `[steps, 3 + 2 * MAX_HISTORY]`.
-        conditional: Embeddings `[length, width]` of its prompt.
+        conditional: Embeddings `[rows, width]` of its prompt.
         unconditional: Those of its negative prompt; None for a row without guidance.
         truncated: Its prompt was cut.
     """
@@ -185,6 +195,7 @@ class Lanes:
         self._outputs = torch.zeros(2 * slots, *shape, device=device)
         self._embeds = torch.zeros(2 * slots, *embeds, device=device)
         self._tables = torch.zeros(slots, 64, WEIGHTS + 2 * MAX_HISTORY, device=device)
+        self._numbers = torch.zeros(slots, model.num_numbers, device=device)
         self._guidance = torch.zeros(slots, 1, 1, 1, device=device)
         self._guided = torch.zeros(slots, 1, 1, 1, dtype=torch.bool, device=device)
         self._steps = torch.zeros(slots, dtype=torch.long, device=device)
@@ -229,7 +240,8 @@ class Lanes:
         self._embeds[2 * index + 1] = item.conditional
         if item.unconditional is not None:
             self._embeds[2 * index] = item.unconditional
-        self._guidance[index] = item.row.guidance_scale
+        self._numbers[index] = torch.tensor(self._model.row_numbers(item.row))
+        self._guidance[index] = item.row.cfg_scale
         self._guided[index] = item.unconditional is not None
         self._steps[index] = 0
 
@@ -259,12 +271,13 @@ class Lanes:
             rows = self._tables[run.slots, self._steps[run.slots]]
             latents = self._history[run.slots, self._steps[run.slots] % MAX_HISTORY]
             inputs = latents * rows[:, SCALE].view(-1, 1, 1, 1)
-            outputs = self._predict(run, inputs, rows[:, TIME])
+            told = self._embeds[run.lanes], self._numbers[run.slots]
+            outputs = self._predict(run, LaneInputs(inputs, rows[:, TIME], *told))
             self._outputs[run.lanes[: self.real_lanes]] = outputs[: self.real_lanes]
             return self._advance(run) if len(run.ready) else []
 
-    def _predict(self, run: Pass, inputs: Tensor, times: Tensor) -> Tensor:
-        return self._model.predict(inputs, times, self._embeds[run.lanes])
+    def _predict(self, run: Pass, inputs: LaneInputs) -> Tensor:  # noqa: ARG002  # subclasses ask
+        return self._model.predict(inputs)
 
     def _next_pass(self) -> Pass:
         """Take the next L lanes off a queue and find the rows they complete."""

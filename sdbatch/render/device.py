@@ -16,7 +16,10 @@ import diffusers
 import torch
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderEnv, RenderRow
+from sdbatch.model_specs import RenderEnv
+from sdbatch.records import RenderRow
+from sdbatch.render.accelerators import choose_device as choose_device
+from sdbatch.render.accelerators import device_name, empty_caches, free_and_total, held_bytes
 from sdbatch.render.processor import processor_name
 from sdbatch.results import RowFailure
 
@@ -36,6 +39,14 @@ PASS_ERRORS = (
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+NO_MEMORY = (
+    "can't allocate",  # CPU
+    "out of memory",  # CUDA, Metal, XPU
+    "Invalid buffer size",  # Metal: more than one buffer may hold
+    *("OUT_OF_DEVICE_MEMORY", "OUT_OF_HOST_MEMORY", "OUT_OF_RESOURCES"),  # Level Zero below XPU
+)
+"""What errors without a class of their own say when memory has run out."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names in malloc.h
 KEPT_BYTES = 256 * 2**20
 LARGEST_KEPT_BYTES = 32 * 2**20  # the most that glibc takes
@@ -43,13 +54,10 @@ LARGEST_KEPT_BYTES = 32 * 2**20  # the most that glibc takes
 OTHERS_GIB = 1.0  # what a context of our own and a desktop may take unmentioned
 
 
-def choose_device() -> torch.device:
-    """The GPU this process may use, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def choose_dtype(asked: str, device: torch.device) -> str:
     """What `auto` becomes: float32 on a CPU, the better half format on a GPU.
+
+    On Apple's GPUs half numbers are tried before they are trusted, `half_probe.py`.
 
     Raises:
         ModelError: No such number format.
@@ -58,9 +66,9 @@ def choose_dtype(asked: str, device: torch.device) -> str:
         if asked not in DTYPES:
             raise ModelError(f"dtype '{asked}': use one of auto, {', '.join(DTYPES)}")
         return asked
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device.type in ("cuda", "xpu"):
+        return "bfloat16" if getattr(torch, device.type).is_bf16_supported() else "float16"
+    return "float16" if device.type == "mps" else "float32"
 
 
 def be_exact() -> None:
@@ -102,7 +110,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate" in text or "out of memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def is_broken(error: BaseException) -> bool:
@@ -119,8 +127,7 @@ def failure_of(row: RenderRow, error: BaseException) -> RowFailure:
 def free_memory() -> None:
     """Give back what torch holds for later."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    empty_caches()
 
 
 def others_on(device: torch.device) -> tuple[str, ...]:
@@ -128,10 +135,11 @@ def others_on(device: torch.device) -> tuple[str, ...]:
 
     It is no reason to refuse: a desktop lives on the card of many a laptop.
     """
-    if device.type != "cuda":
-        return ()
-    free, total = torch.cuda.mem_get_info(device)
-    held_gib = (total - free - torch.cuda.memory_reserved(device)) / 2**30
+    room, held = free_and_total(device), held_bytes(device)
+    if device.type == "mps" or room is None or held is None:
+        return ()  # Metal counts this process alone
+    free, total = room
+    held_gib = (total - free - held[1]) / 2**30
     if held_gib < OTHERS_GIB:
         return ()
     return (f"other processes hold {held_gib:.1f} of {total / 2**30:.1f} GiB on {device}",)
@@ -147,6 +155,8 @@ def describe(device: torch.device, dtype: str, pipeline_class: str, cpu_threads:
             f"sm{properties.major}{properties.minor}x{properties.multi_processor_count} "
             f"cuda {torch.version.cuda} cudnn {cudnn}"
         )
+    elif device.type in ("mps", "xpu"):
+        name, kernels = device_name(device), f"{device.type} {platform.platform(terse=True)}"
     else:
         name = processor_name()
         kernels = f"{torch.backends.cpu.get_cpu_capability()} threads {cpu_threads}"

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderEnv, RenderRow, RenderSpec, size_name
+from sdbatch.model_specs import RenderEnv, RenderSpec
+from sdbatch.records import RenderRow, size_name
 from sdbatch.render.flawed import flawed
 from sdbatch.render.processor import processor_name
 from sdbatch.render.protocol import Counters
@@ -191,6 +192,9 @@ class FakeRenderer:
             for row in batch:
                 yield self._draw(row, lanes)
             self._count_padding(batch, lanes)
+
+    def leave(self) -> None:
+        """Nothing to do: it pulls no more rows than it draws next."""
 
     def _draw(self, row: RenderRow, lanes: int) -> RenderedImage | RowFailure:
         started = time.perf_counter()

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sdbatch.render.accelerators import synchronize
+from sdbatch.render.families.rooms import Rooms
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.pointwise import PointwiseLinear
-from sdbatch.render.random_model import Modules
 
-MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
+MATMUL_SIDE = {"cpu": 1024, "mps": 4096, "xpu": 8192, "cuda": 8192}
 PEAK_S = 1.5
 HEAVIEST = 8
 """Layers of a pass that are timed for the peak: together most of its arithmetic."""
@@ -62,46 +64,43 @@ class Peak:
     what: str
 
 
-def pass_flops(
-    modules: Modules, num_lanes: int, cells: tuple[int, int], embeds: tuple[int, int]
-) -> int:
-    """Floating-point operations of one UNet pass, a multiply-add being two.
+def pass_flops(rooms: Rooms, num_lanes: int, cells: tuple[int, int]) -> int:
+    """Floating-point operations of one pass, a multiply-add being two.
 
     Args:
-        modules: On the meta device.
+        rooms: On the meta device.
         num_lanes: L.
         cells: (h, w) of the latents.
-        embeds: (length, width) of the text embeddings.
     """
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        run_unet(modules, num_lanes, cells, embeds)
+        run_pass(rooms, num_lanes, cells)
     return int(counter.get_total_flops())
 
 
-def heaviest_layers(
-    modules: Modules, num_lanes: int, cells: tuple[int, int], embeds: tuple[int, int]
-) -> list[Layer]:
+def heaviest_layers(rooms: Rooms, num_lanes: int, cells: tuple[int, int]) -> list[Layer]:
     """The layers in which a pass does most of its arithmetic, heaviest first.
 
     Args:
-        modules: As in `pass_flops`; likewise the rest.
+        rooms: As in `pass_flops`; likewise the rest.
     """
     spent: Counter[Layer] = Counter()
-    with torch.inference_mode(), _watched(modules.unet, spent):
-        run_unet(modules, num_lanes, cells, embeds)
+    with torch.inference_mode(), _watched(rooms.denoiser, spent):
+        run_pass(rooms, num_lanes, cells)
     return [layer for layer, _ in spent.most_common(HEAVIEST)]
 
 
-def run_unet(
-    modules: Modules, num_lanes: int, cells: tuple[int, int], embeds: tuple[int, int]
-) -> None:
+def run_pass(rooms: Rooms, num_lanes: int, cells: tuple[int, int]) -> None:
     """One pass over inputs without numbers."""
-    unet = modules.unet
-    shape = (num_lanes, int(unet.config.in_channels), *cells)
-    latents = torch.empty(shape, device="meta", dtype=unet.dtype)
-    times = torch.empty(num_lanes, device="meta")
-    texts = torch.empty(num_lanes, *embeds, device="meta", dtype=unet.dtype)
-    unet(latents, times, encoder_hidden_states=texts, return_dict=False)
+    model, dtype = rooms.noise_model, rooms.denoiser.dtype
+    shape = (num_lanes, model.channels, *cells)
+    texts = (num_lanes, *rooms.text_model.shape())
+    inputs = LaneInputs(
+        torch.empty(shape, device="meta", dtype=dtype),
+        torch.empty(num_lanes, device="meta"),
+        torch.empty(texts, device="meta", dtype=dtype),
+        torch.empty(num_lanes, model.num_numbers, device="meta"),
+    )
+    model.predict(inputs)
 
 
 def measured_peak(
@@ -137,7 +136,7 @@ def measured_peak(
 
 
 @contextmanager
-def _watched(unet: nn.Module, spent: Counter[Layer]) -> Iterator[None]:
+def _watched(denoiser: nn.Module, spent: Counter[Layer]) -> Iterator[None]:
     """Add up the arithmetic of every convolution and linear layer that is called inside."""
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
@@ -145,7 +144,9 @@ def _watched(unet: nn.Module, spent: Counter[Layer]) -> Iterator[None]:
         spent[met] += met.flops
 
     kinds = (nn.Conv2d, nn.Linear)
-    hooks = [one.register_forward_hook(note) for one in unet.modules() if isinstance(one, kinds)]
+    hooks = [
+        one.register_forward_hook(note) for one in denoiser.modules() if isinstance(one, kinds)
+    ]
     try:
         yield
     finally:
@@ -181,6 +182,5 @@ def _call(layer: Layer, device: torch.device, dtype: torch.dtype) -> Callable[[]
 def _timed(run: Callable[[], Tensor], device: torch.device) -> float:
     started = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started

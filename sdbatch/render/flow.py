@@ -134,6 +134,20 @@ class Flow:
 
     def tick(self) -> list[Result]:
         """Move everything one pass on; gives what came out."""
+        if self._renderer.leaving.is_set():
+            self._let_go()
+        self._advance()
+        self._collect()
+        results, self._results = self._results, []
+        return results
+
+    def _let_go(self) -> None:
+        """Forget the rows that no pass has begun, or that would begin again."""
+        self._waiting.close()
+        if self._again is not None:
+            self._again.rows.clear()
+
+    def _advance(self) -> None:
         self._waiting.pull()
         if not self._in_flight and not self._waiting.exhausted:
             time.sleep(IDLE_S)
@@ -141,9 +155,6 @@ class Flow:
         if self._busy:
             self._run_pass()
         self._decode()
-        self._collect()
-        results, self._results = self._results, []
-        return results
 
     # -- lanes ---------------------------------------------------------------------------
 
@@ -161,12 +172,16 @@ class Flow:
             row = self._waiting.take(self._kind, wait=idle)
             if row is None:
                 return
-            with self._timed("text_encode"):
-                prepared = self._renderer.prepare(row, self._waiting.prompts(row.prompt_syntax))
+            prepared = self._prepare(row)
             if isinstance(prepared, RowFailure):
                 self._results.append(prepared)
             else:
                 self._enter(prepared, self._renderer.lanes_for(self._kind[0]))
+
+    def _prepare(self, row: RenderRow) -> Any:
+        """A row ready for lanes, or its failure."""
+        with self._timed("text_encode"):
+            return self._renderer.prepare(row, self._waiting.rows(row.prompt_syntax))
 
     def _full(self, num_lanes: int) -> bool:
         if self._busy and self._lanes is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import Denoised, NoiseModel
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.schedulers import SchedulerSetting, noise_from, step_options
 
 
@@ -29,7 +30,7 @@ class GroupedRow:
     Attributes:
         setting: Its scheduler.
         steps: Model evaluations from the first latents to the last.
-        conditional: Embeddings `[length, width]` of its prompt.
+        conditional: Embeddings `[rows, width]` of its prompt.
         unconditional: Those of its negative prompt; None for a row without guidance.
         truncated: Its prompt was cut.
     """
@@ -83,6 +84,7 @@ class Group:
         lanes, device = self._places * self._width, model.device
         self._embeds = torch.zeros(lanes, *first.conditional.shape, device=device)
         self._outputs = torch.zeros(lanes, *self._shape, device=device)
+        self._numbers = torch.zeros(lanes, model.num_numbers, device=device)
         self._guidance = torch.zeros(self._places, 1, 1, 1, device=device)
         self._latents = torch.zeros(self._places, *self._shape, device=device)
         self._members: list[_Member] = []
@@ -119,7 +121,9 @@ class Group:
             if item.unconditional is not None:
                 self._embeds[lane] = item.unconditional
             self._embeds[lane + self._width - 1] = item.conditional
-            self._guidance[place] = item.row.guidance_scale
+            numbers = torch.tensor(self._model.row_numbers(item.row))
+            self._numbers[lane : lane + self._width] = numbers
+            self._guidance[place] = item.row.cfg_scale
 
     def run_pass(self) -> list[Denoised]:
         """One call of the model with L lanes; gives the rows when they took their last step."""
@@ -157,11 +161,13 @@ class Group:
         last = min(first + self.num_lanes, self.busy_lanes)
         inputs = torch.zeros(self.num_lanes, *self._shape, device=self._latents.device)
         embeds = torch.zeros(self.num_lanes, *self._embeds.shape[1:], device=self._latents.device)
+        numbers = torch.zeros(self.num_lanes, self._numbers.shape[1], device=self._latents.device)
         self.real_lanes = last - first
         inputs[: self.real_lanes] = scaled.repeat_interleave(self._width, 0)[first:last]
         embeds[: self.real_lanes] = self._embeds[first:last]
+        numbers[: self.real_lanes] = self._numbers[first:last]
         times = torch.full((self.num_lanes,), float(t), device=self._latents.device)
-        outputs = self._model.predict(inputs, times, embeds)
+        outputs = self._model.predict(LaneInputs(inputs, times, embeds, numbers))
         self._outputs[first:last] = outputs[: self.real_lanes]
         self._lanes_done = last
 
@@ -194,4 +200,5 @@ class Group:
         self._members, self._scheduler = [], None
         self._outputs.zero_()  # the padding of the next group, whatever this one left
         self._embeds.zero_()
+        self._numbers.zero_()
         return items

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdbatch.render.memory.memory_rooms import RESIDENT, Residence, Room
+
 MAX_CHUNK = 8
 CHUNK_PIXELS = 1024 * 1024
 
@@ -66,10 +68,15 @@ class DecodedChunk:
 
 
 class ImageDecoder:
-    """Decodes latents in chunks of a fixed size."""
+    """Decodes latents in chunks of a fixed size.
 
-    def __init__(self, model: LatentDecoder) -> None:
-        self._model = model
+    Args:
+        model: Of the family.
+        residence: Where the model lies, and latents that wait for it.
+    """
+
+    def __init__(self, model: LatentDecoder, residence: Residence = RESIDENT) -> None:
+        self._model, self._residence = model, residence
 
     def chunk_size(self, latents: Tensor) -> int:
         """Pictures per decode of latents `[C, h, w]`."""
@@ -80,8 +87,9 @@ class ImageDecoder:
         """Pictures of up to `chunk_size` latents `[C, h, w]` of one shape."""
         blank = torch.zeros_like(latents[0])
         filled = [*latents, *[blank] * (self.chunk_size(blank) - len(latents))]
+        self._residence.enter(Room.PICTURE)
         with torch.inference_mode():
-            batch = torch.stack(filled)
+            batch = self._residence.place(torch.stack(filled))
             images = self._model.decode(batch)[: len(latents)]
             finite = _finite(batch[: len(latents)]) & _finite(images)
             unit = (images.nan_to_num() / 2 + 0.5).clamp(0, 1)

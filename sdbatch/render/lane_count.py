@@ -14,6 +14,13 @@ from collections.abc import Callable
 import torch
 
 from sdbatch.errors import DeviceMemoryError
+from sdbatch.render.accelerators import (
+    free_and_total,
+    held_bytes,
+    peak_bytes,
+    reset_peak,
+    synchronize,
+)
 from sdbatch.render.deep_cache import lanes_of
 from sdbatch.render.denoiser import NoiseModel
 from sdbatch.render.device import PASS_ERRORS, free_memory, is_out_of_memory
@@ -48,9 +55,11 @@ def gpu_lanes(trial: Trial, device: torch.device) -> int:
         DeviceMemoryError: Not even one lane fits.
     """
     free_memory()
-    free, _ = torch.cuda.mem_get_info(device)
-    weights = torch.cuda.memory_allocated(device)
-    limit = weights + USABLE * (free + torch.cuda.memory_reserved(device) - weights)
+    room, held = free_and_total(device), held_bytes(device)
+    if room is None or held is None:
+        raise ValueError(f"{device} does not say what it holds: its lanes follow a rule")
+    (free, _), (weights, kept) = room, held
+    limit = weights + USABLE * (free + kept - weights)
     lanes = largest_fitting(lambda count: _peak_bytes(trial, count, device) <= limit)
     if not lanes:
         raise DeviceMemoryError(
@@ -75,29 +84,31 @@ def largest_fitting(fits: Callable[[int], bool]) -> int:
 
 def run_trial(
     model: NoiseModel,
-    decoder: LatentDecoder,
+    decoder: LatentDecoder | None,
     cells: tuple[int, int],
     embeds: tuple[int, ...],
     lanes: int,
 ) -> None:
-    """One pass of padding, and a chunk decoded while its lanes still stand."""
+    """One pass of padding, and a chunk decoded while its lanes still stand, if it ever is."""
     room = lanes_of(model, lanes, cells, embeds)
     room.run_pass()
+    if decoder is None:
+        return
     latents = torch.zeros(model.channels, *cells, device=model.device)
     ImageDecoder(decoder).decode([latents]).pixels()
 
 
 def _peak_bytes(trial: Trial, lanes: int, device: torch.device) -> float:
     """Memory at the height of a trial; infinite where there is too little."""
-    torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
     fitted = True
     try:
         trial(lanes)
-        torch.cuda.synchronize(device)
+        synchronize(device)
     except PASS_ERRORS as error:
         if not is_out_of_memory(error):
             raise
         fitted = False
-    peak = torch.cuda.max_memory_allocated(device)
+    peak = peak_bytes(device)
     free_memory()  # outside `except`, whose traceback would hold the tensors
     return float(peak) if fitted else math.inf

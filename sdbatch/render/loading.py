@@ -1,9 +1,9 @@
 """Weights become a renderer.
 
-A diffusers folder is read from disk alone: no network, no code from the model, weights
-only as safetensors. On another node the model may lie elsewhere, so it is found again by
-name there, and its revision must be the planned one. `fake:...` models need no torch, so
-torch is imported only when a real one is loaded.
+A diffusers folder, or a checkpoint in one file, is read from disk alone: no network, no code
+from the model, weights only as safetensors. On another node the model may lie elsewhere, so
+it is found again by name there, and its revision must be the planned one. `fake:...` models
+need no torch, so torch is imported only when a real one is loaded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.fake import FAKE_PREFIX, FakeRenderer
-from sdbatch.render.model_facts import find_model
-from sdbatch.render.model_revision import local_revision
+from sdbatch.render.families.any_pipeline import is_whole
 from sdbatch.render.protocol import Renderer
+from sdbatch.render.weights.fetched_model import Need, is_fetched
+from sdbatch.render.weights.model_facts import find_model
+from sdbatch.render.weights.model_json import read_json
+from sdbatch.render.weights.single_file import model_folder, place_revision
 
 if TYPE_CHECKING:
     from sdbatch.render.renderer import LaneRenderer
@@ -42,30 +45,47 @@ def load_renderer(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Rendere
     if spec.model_path.startswith(FAKE_PREFIX):
         return FakeRenderer(spec, sizes)
     started = time.perf_counter()
-    renderer = _load(spec)
-    for size in sizes:
-        renderer.lanes_for(size)
-        if spec.speed.compile or spec.speed.attention != "auto":
-            renderer.try_pass(size)
+    renderer = _load(spec, sizes)
     renderer.counters.phase_seconds["load"] += time.perf_counter() - started
     return renderer
 
 
-def _load(spec: RenderSpec) -> LaneRenderer:
-    from sdbatch.render.diffusers_folder import load_folder
+def _load(spec: RenderSpec, sizes: Sequence[tuple[int, int]]) -> Renderer:
+    """The renderer that fits the folder's pipeline, its lanes settled."""
+    with model_folder(_place(spec), spec.model) as folder:
+        here = replace(spec, model_path=str(folder))
+        index = read_json(spec.model, folder / "model_index.json")
+        if is_whole(str(index.get("_class_name"))):
+            from sdbatch.render.pipelines.pipeline_folder import load_pipeline
 
-    return load_folder(replace(spec, model_path=str(_folder(spec))))
+            return load_pipeline(here, sizes)
+        from sdbatch.render.diffusers_folder import load_folder
+        from sdbatch.render.memory.falling_back import first_that_loads
+
+        return first_that_loads(here, lambda one: _settled(load_folder(one, sizes), one, sizes))
 
 
-def _folder(spec: RenderSpec) -> Path:
+def _settled(
+    renderer: LaneRenderer, spec: RenderSpec, sizes: Sequence[tuple[int, int]]
+) -> LaneRenderer:
+    """The same renderer, its lanes chosen and its switches tried."""
+    for size in sizes:
+        renderer.lanes_for(size)
+        if spec.speed.compile or spec.speed.attention != "auto":
+            renderer.try_pass(size)
+    return renderer
+
+
+def _place(spec: RenderSpec) -> Path:
     """Where this machine has the planned weights."""
     folder = Path(spec.model_path)
-    if not folder.is_dir():
-        folder = Path(find_model(spec.model).path)
+    if not folder.exists():
+        planned = spec.model_revision if is_fetched(spec.model_revision) else ""
+        folder = Path(find_model(spec.model, Need(revision=planned)).path)
     if not spec.model_revision:
         return folder
     from_hub = len(spec.model_revision) != SHA256_DIGITS
-    revision = folder.name if from_hub else local_revision(spec.model, folder)
+    revision = folder.name if from_hub else place_revision(spec.model, folder)
     if revision != spec.model_revision:
         raise ModelError(
             f"model {spec.model}: {folder} has revision {revision[:12]}, the plan wants "

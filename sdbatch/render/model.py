@@ -23,8 +23,9 @@ from sdbatch.manifest.freeze import as_table, demand_one_split, is_table
 from sdbatch.manifest.later import LATER, asks, later_reason
 from sdbatch.manifest.schema import CANONICAL, read_columns
 from sdbatch.manifest.view import shown_table
+from sdbatch.model_specs import RenderEnv
 from sdbatch.plan.rows import Resolving, resolve_rows
-from sdbatch.records import ColumnView, ManifestRef, ModelFacts, RenderEnv, RenderRow
+from sdbatch.records import ColumnView, ManifestRef, ModelFacts, RenderRow
 from sdbatch.render.protocol import Renderer
 from sdbatch.results import RenderedImage, RowFailure
 
@@ -39,8 +40,11 @@ class Model:
         renderer: What draws.
     """
 
-    def __init__(self, facts: ModelFacts, renderer: Renderer, limits: Limits) -> None:
+    def __init__(
+        self, facts: ModelFacts, renderer: Renderer, limits: Limits, weights_revision: str = ""
+    ) -> None:
         self.facts = facts
+        self._weights_revision = weights_revision or facts.revision
         self.renderer = renderer
         self._limits = limits
 
@@ -83,7 +87,7 @@ class Model:
             seed=seed,
             hash_rows=True,
             occurrences={},
-            model_revision=self.facts.revision,
+            model_revision=self._weights_revision,
         )
         seen: Counter[bytes] = Counter()
         for position, table in enumerate(tables):

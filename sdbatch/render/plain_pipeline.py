@@ -8,6 +8,8 @@ share a call there.
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -28,7 +30,7 @@ Setting = tuple[int, int, str, int, float]
 
 
 class PlainPipeline:
-    """A `StableDiffusionPipeline` that shares a renderer's models.
+    """The model's own pipeline, sharing a renderer's models.
 
     Args:
         renderer: Whose models.
@@ -39,20 +41,16 @@ class PlainPipeline:
     def __init__(
         self, renderer: LaneRenderer, scheduler_config: Mapping[str, Any], cpu_threads: int
     ) -> None:
-        rooms: tuple[Any, Any, Any] = renderer.rooms
-        text, noise, latent = rooms
         self._scheduler_config = dict(scheduler_config)
         self._cpu_threads = cpu_threads
         with quiet():
-            self._pipe: Any = diffusers.StableDiffusionPipeline(
-                vae=latent.vae,
-                text_encoder=text.text_encoder,
-                tokenizer=text.tokenizer,
-                unet=noise.unet,
-                scheduler=diffusers.DDIMScheduler.from_config(self._scheduler_config),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
+            scheduler = str(self._scheduler_config["_class_name"])
+            made = getattr(diffusers, renderer.env.pipeline_class)
+            parts = _of_one_type(renderer.components)
+            self._pipe: Any = made(
+                **parts,
+                **_left_out(made, parts),
+                scheduler=scheduler_setting(scheduler, self._scheduler_config, {}, 1).make(),
             )
         self._pipe.set_progress_bar_config(disable=True)
 
@@ -82,6 +80,21 @@ class PlainPipeline:
         ).images
         pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return list(pixels)
+
+
+def _of_one_type(components: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts as diffusers loads them: a decoder that a run widens is a narrow copy here."""
+    vae, denoiser = components["vae"], components.get("transformer") or components["unet"]
+    if vae.dtype == denoiser.dtype:
+        return dict(components)
+    return {**components, "vae": copy.deepcopy(vae).to(denoiser.dtype)}
+
+
+def _left_out(pipeline: Any, components: Mapping[str, Any]) -> dict[str, None]:
+    """Nothing, for the parts that no renderer has: safety checker, image encoders."""
+    takes = inspect.signature(pipeline.__init__).parameters.values()
+    names = (one.name for one in takes if one.default is inspect.Parameter.empty)
+    return dict.fromkeys(set(names) - {"self", "scheduler", *components})
 
 
 def _setting(row: RenderRow) -> Setting:

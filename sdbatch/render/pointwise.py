@@ -36,7 +36,8 @@ class PointwiseLinear(torch.nn.Linear):
 def convolve_tokens(model: torch.nn.Module) -> None:
     """Replace every plain linear layer inside a model, its weights kept."""
     for name, layer in list(model.named_children()):
-        if type(layer) is torch.nn.Linear:
+        # Quantized weights are none that a convolution takes.
+        if type(layer) is torch.nn.Linear and type(layer.weight) is torch.nn.Parameter:
             setattr(model, name, PointwiseLinear(layer))
         else:
             convolve_tokens(layer)

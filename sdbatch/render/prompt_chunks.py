@@ -35,6 +35,10 @@ class Frame:
         fill: Token of empty places.
         comma: Token of a comma; -1 where the model has none.
         length: Tokens of a chunk with both marks.
+        widths: Of encoders whose embeddings lie side by side, each weighed by itself; empty
+            where there is one.
+        pooled_rows: Rows behind a chunk's embeddings that say something of the whole text:
+            they are not weighed, and a prompt has those of its first chunk.
     """
 
     begin: int
@@ -42,6 +46,8 @@ class Frame:
     fill: int
     comma: int
     length: int
+    widths: tuple[int, ...] = ()
+    pooled_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,12 @@ class PromptChunks:
         self._frame: Frame | None = None
         self._kept: OrderedDict[str, tuple[PromptChunk, ...]] = OrderedDict()
 
+    @property
+    def frame(self) -> Frame:
+        """What stands around the tokens of a chunk."""
+        self._frame = self._frame or self._model.frame
+        return self._frame
+
     def cut(self, prompt: str) -> tuple[PromptChunk, ...]:
         """The chunks of a prompt in A1111's syntax; one at least.
 
@@ -97,7 +109,7 @@ class PromptChunks:
         fault = prompt_fault(parsed)
         if fault:
             raise InputError(f"prompt: {fault}")
-        frame = self._frame = self._frame or self._model.frame
+        frame = self.frame
         cut = _cut_parts(self._weighed_tokens(parsed), frame)
         fault = chunks_fault(len(cut))
         if fault:

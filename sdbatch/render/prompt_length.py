@@ -1,7 +1,7 @@
 """How long prompts are in tokens, from the files of a model's tokenizer, without torch.
 
-CLIP reads a fixed number of tokens; what lies beyond is cut off unseen. The count is the
-tokenizer's own where its files can be read, else an estimate by words.
+A text encoder reads a fixed number of tokens; what lies beyond is cut off unseen. The count is
+the tokenizer's own where its files can be read, else an estimate by words.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 from sdbatch.records import ModelFacts
 from sdbatch.render.fake import FAKE_PREFIX
+from sdbatch.render.families.table import FAMILIES, Family
+from sdbatch.render.weights.single_file import model_folder
 
-CLIP_TOKENS = 77
-"""What CLIP reads at most, its two marks of begin and end included."""
-MARKS = 2
+CLIP_TOKENS, CLIP_MARKS = 77, 2
+"""What CLIP reads at most, and its marks of begin and end among them."""
 TOKENS_PER_WORD = 1.35
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -46,11 +47,27 @@ class PromptLengths:
 
 
 def prompt_lengths(model: ModelFacts, prompts: Sequence[str]) -> PromptLengths | None:
-    """Count the tokens of prompts; None for a model that reads prompts of any length."""
+    """Count the tokens of prompts; None for a model of which nobody knows how many it reads."""
     if model.path.startswith(FAKE_PREFIX):
         return None
-    folder = Path(model.path) / "tokenizer"
-    room = min(_json(folder).get("model_max_length") or CLIP_TOKENS, CLIP_TOKENS) - MARKS
+    family = FAMILIES.get(model.pipeline_class)
+    if family is None:
+        return None
+    with model_folder(model.path, model.name) as home:
+        return _lengths(home, family, prompts)
+
+
+def _lengths(home: Path, family: Family, prompts: Sequence[str]) -> PromptLengths:
+    family = family.told(_json(home / family.denoiser / "config.json"))
+    folder, length, marks = home / family.tokenizer, family.text_tokens, family.text_marks
+    if family.tokenizer in family.optional and not folder.is_dir():
+        folder, length, marks = home / "tokenizer", CLIP_TOKENS, CLIP_MARKS
+    if length == CLIP_TOKENS:  # other encoders are told how many, whatever their files say
+        said = _json(folder / "tokenizer_config.json").get("model_max_length")
+        length = min(said or length, length)
+    room = length - marks
+    if family.lower_case:
+        prompts = [prompt.lower().strip() for prompt in prompts]
     tokenizer = _tokenizer(folder)
     if tokenizer is None:
         counts = (round(len(_WORDS.findall(prompt)) * TOKENS_PER_WORD) for prompt in prompts)
@@ -59,9 +76,9 @@ def prompt_lengths(model: ModelFacts, prompts: Sequence[str]) -> PromptLengths |
     return PromptLengths(tuple(len(one.ids) for one in found), room, exact=True)
 
 
-def _json(folder: Path) -> dict[str, Any]:
+def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

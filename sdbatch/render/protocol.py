@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sdbatch.records import RenderEnv, RenderRow
+from sdbatch.model_specs import RenderEnv
+from sdbatch.records import RenderRow
 from sdbatch.results import RenderedImage, RowFailure
 
 PHASES = ("load", "solvers", "text_encode", "denoise", "decode")
@@ -25,7 +26,8 @@ class Counters:
         row_steps: Table steps of finished rows; a guidance pair counts once.
         lane_steps: Real lanes times passes; padding never counts.
         lane_slots: All lanes times passes: occupancy = lane_steps / lane_slots.
-        phase_seconds: Wall seconds in each of `PHASES`; `solvers` passes beside the others.
+        phase_seconds: Wall seconds in each of `PHASES`; `solvers` passes beside the others. Once
+            weights were moved between host and device, `swap` too.
     """
 
     row_steps: int = 0
@@ -60,5 +62,12 @@ class Renderer(Protocol):
         Raises:
             DeviceMemoryError: The device ran out of memory for the second time.
             RenderError: The device itself fails, not a row.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Begin no row any more: of those pulled, only what is being drawn comes back.
+
+        For good. Any thread may call, while `render` runs in another one.
         """
         ...

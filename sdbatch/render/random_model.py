@@ -1,26 +1,25 @@
 """A published architecture with random weights: hardware is sized without a download.
 
-The three models are made where they are to run, in the number format they are to run in;
+Its models are made where they are to run, in the number format they are to run in;
 nothing touches the disk. Prompts become random token ids, for there is no vocabulary. What
 comes out is noise, and takes exactly the time and memory that pictures would.
 """
 
 from __future__ import annotations
 
+import inspect
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from torch import Tensor
 
-from sdbatch.errors import DeviceMemoryError
-from sdbatch.records import RenderSpec
-from sdbatch.render.architecture import Architecture
+from sdbatch.errors import DeviceMemoryError, ModelError
+from sdbatch.model_specs import RenderSpec
+from sdbatch.render.architecture import Architecture, Config
 from sdbatch.render.device import (
     DTYPES,
     PASS_ERRORS,
@@ -32,28 +31,15 @@ from sdbatch.render.device import (
     others_on,
     use_threads,
 )
-from sdbatch.render.diffusers_folder import join_rooms, quiet
-from sdbatch.render.families.sd import SdTextModel, SdUnet, SdVae
+from sdbatch.render.diffusers_folder import family_module, join_rooms, quiet
+from sdbatch.render.families.rooms import Rooms
+from sdbatch.render.memory.holding import loaded_on
+from sdbatch.render.memory.memory_choice import AUTO
+from sdbatch.render.memory.memory_modes import RESIDENT
 from sdbatch.render.renderer import LaneRenderer
+from sdbatch.render.vae.vae_range import with_range
 
 SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Modules:
-    """The models of an architecture; on the meta device they have shapes and no numbers."""
-
-    text_encoder: Any
-    unet: Any
-    vae: Any
-
-    def counts(self) -> dict[str, int]:
-        """Parameters of each."""
-        parts = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
-        return {
-            name: sum(weight.numel() for weight in part.parameters())
-            for name, part in parts.items()
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +62,11 @@ class RandomTokenizer:
         self.vocab_size = vocab_size
         self.model_max_length = length
         self.added_tokens_encoder: dict[str, int] = {}
+        self.pad_token_id = 0
+
+    def get_vocab(self) -> dict[str, int]:
+        """No words."""
+        return {}
 
     def tokenize(self, prompt: str) -> list[str]:
         """Words, for who looks for special ones among them."""
@@ -98,16 +89,50 @@ class RandomTokenizer:
         return torch.randint(self.vocab_size, (self.model_max_length,), generator=generator)
 
 
-def make_modules(architecture: Architecture, device: torch.device, dtype: torch.dtype) -> Modules:
-    """The models of an architecture with the weights their classes start with."""
-    config = transformers.CLIPTextConfig.from_dict(dict(architecture.text_encoder))
+def make_rooms(architecture: Architecture, device: torch.device, dtype: torch.dtype) -> Rooms:
+    """The rooms of an architecture, with the weights that its models' classes start with.
+
+    On the meta device they have shapes and no numbers.
+
+    Raises:
+        ModelError: Its family's models are not made from configurations alone.
+    """
+    family = family_module(architecture.name, architecture.pipeline_class)
+    kinds: Mapping[str, Any] = getattr(family, "PARTS", {})
+    if not kinds:
+        raise ModelError(f"model {architecture.name}: its family is not sized here yet")
     with quiet(), _made_as(dtype), torch.device(device):
-        text = transformers.CLIPTextModel(config)
-        unet = diffusers.UNet2DConditionModel.from_config(dict(architecture.unet))
-        vae = diffusers.AutoencoderKL.from_config(dict(architecture.vae))
-    for part in (text, unet, vae):
+        made = {part: _made(kind, architecture.parts[part]) for part, kind in kinds.items()}
+    for part in made.values():
         torch.nn.Module.to(part, dtype=dtype).requires_grad_(False).eval()
-    return Modules(text, unet, vae)
+    tokenizers = {
+        part.replace("text_encoder", "tokenizer"): _tokenizer(architecture.parts[part])
+        for part in kinds
+        if part.startswith("text_encoder")
+    }
+    takes = inspect.signature(family.join).parameters
+    options = {key: value for key, value in architecture.options.items() if key in takes}
+    rooms: Rooms = family.join(**tokenizers, **made, **options)
+    return rooms
+
+
+def _made(kind: Any, config: Config) -> Any:
+    if hasattr(kind, "from_config"):
+        return kind.from_config(dict(config))
+    return kind(kind.config_class.from_dict(dict(config)))
+
+
+def _tokenizer(config: Config) -> RandomTokenizer:
+    return RandomTokenizer(int(config["vocab_size"]), int(config["max_position_embeddings"]))
+
+
+def count_parameters(rooms: Rooms) -> dict[str, int]:
+    """Parameters of each part."""
+    return {
+        name: sum(weight.numel() for weight in part.parameters())
+        for name, part in rooms.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
 
 
 @contextmanager
@@ -132,17 +157,16 @@ def load_random(spec: RenderSpec, architecture: Architecture) -> LaneRenderer:
     """
     use_threads(spec.cpu_threads)
     be_exact()
-    device = choose_device()
+    device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     notes = others_on(device)
+    mode = RESIDENT if spec.memory == AUTO else spec.memory
     try:
-        made = make_modules(architecture, device, DTYPES[dtype])
+        rooms = make_rooms(architecture, loaded_on(mode, device), DTYPES[dtype])
     except PASS_ERRORS as error:
         if not is_out_of_memory(error):
             raise
         raise DeviceMemoryError(f"--arch {spec.model}: the weights do not fit") from error
-    length, _ = architecture.embeds_shape
-    tokenizer = RandomTokenizer(int(architecture.text_encoder["vocab_size"]), length)
-    parts = (SdTextModel(tokenizer, made.text_encoder), SdUnet(made.unet), SdVae(made.vae))
     env = describe(device, dtype, architecture.pipeline_class, spec.cpu_threads)
-    return join_rooms(spec, env, parts, architecture.scheduler, notes)
+    rooms = with_range(rooms, device)
+    return join_rooms(spec, env, rooms, architecture.scheduler, notes, device, mode)

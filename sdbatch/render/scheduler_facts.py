@@ -81,7 +81,8 @@ def _facts(name: str) -> dict[str, Any]:
         return {"way": "unfit", "kind": kind, "reason": REASONS.get(kind, reason)}
     if not in_betas:
         kind = "flow"
-        return {"way": "unfit", "kind": kind, "history": table.history, "reason": REASONS[kind]}
+        found = {"way": "unfit", "kind": kind, "history": table.history, "reason": REASONS[kind]}
+        return found | {"options": _options(name)}
     if _inverse(table):
         reason = "runs from a picture to noise"
         return {"way": "unfit", "kind": "diffusion", "history": table.history, "reason": reason}

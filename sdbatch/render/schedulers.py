@@ -13,7 +13,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -50,6 +50,30 @@ _silenced: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """How a family wants the steps to lie for a picture's size, beside their number.
+
+    Attributes:
+        mu: Shift of the schedule for a resolution, where the scheduler shifts dynamically.
+        sigmas: Noise levels of the steps before any shift, where the scheduler takes such.
+        tokens: Of a picture, where `mu` follows from them and the scheduler's configuration.
+    """
+
+    mu: float | None = None
+    sigmas: tuple[float, ...] | None = None
+    tokens: int | None = None
+
+    def settled(self, config: Mapping[str, Any]) -> Timing:
+        """`mu` as `calculate_shift` of diffusers' pipelines finds it, where tokens decide it."""
+        if self.tokens is None:
+            return self
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        base, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        slope = (most - base) / (many - few)
+        return replace(self, mu=self.tokens * slope + (base - slope * few))
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerSetting:
     """One scheduler with one setting.
 
@@ -58,14 +82,14 @@ class SchedulerSetting:
         config: Configuration of the model with the row's overrides in it.
         num_inference_steps: As for `set_timesteps`.
         begin_index: First step that is run.
-        mu: Shift of the schedule for a resolution, where the scheduler shifts dynamically.
+        timing: What `set_timesteps` is told beside their number, as far as it takes it.
     """
 
     name: str
     config: Mapping[str, Any]
     num_inference_steps: int
     begin_index: int = 0
-    mu: float | None = None
+    timing: Timing = Timing()
 
     def make(self) -> Any:
         """A fresh scheduler with its timesteps set.
@@ -76,11 +100,38 @@ class SchedulerSetting:
         made = scheduler_class(self.name)
         with _refusals_of(self.name, self.num_inference_steps), _quiet():
             scheduler = made.from_config(dict(self.config))
-            shift = {} if self.mu is None else {"mu": self.mu}
-            scheduler.set_timesteps(self.num_inference_steps, **shift)
+            self._set_timesteps(scheduler)
             if self.begin_index and hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(self.begin_index)
         return scheduler
+
+    def _set_timesteps(self, scheduler: Any) -> None:
+        """As diffusers' `retrieve_timesteps`: noise levels stand in for a number of steps."""
+        takes = inspect.signature(scheduler.set_timesteps).parameters
+        options: dict[str, Any] = {}
+        if self.timing.mu is not None and "mu" in takes and _shifts(scheduler):
+            options["mu"] = self.timing.mu
+        own = getattr(scheduler.config, "use_flow_sigmas", False)
+        if self.timing.sigmas is not None and "sigmas" in takes and not own:
+            scheduler.set_timesteps(sigmas=list(self.timing.sigmas), **options)
+        else:
+            scheduler.set_timesteps(self.num_inference_steps, **options)
+
+
+def flow_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A flow model's configuration, with what solvers of other models must know of flows.
+
+    Its own words win. Solvers call the shift of the noise levels `flow_shift`, and schedulers
+    that are made for flows call it `shift`; here both are what either one is.
+    """
+    flow: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    flow["flow_shift"] = config.get("shift", 1.0)
+    flow["shift"] = config.get("flow_shift", 1.0)
+    return {**flow, **config}
+
+
+def _shifts(scheduler: Any) -> bool:
+    return bool(getattr(scheduler.config, "use_dynamic_shifting", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +164,7 @@ def scheduler_setting(
     overrides: Mapping[str, Any],
     num_inference_steps: int,
     begin_index: int = 0,
-    mu: float | None = None,
+    timing: Timing = Timing(),  # frozen
 ) -> SchedulerSetting:
     """A row's setting: the model's configuration with the row's overrides in it.
 
@@ -134,7 +185,9 @@ def scheduler_setting(
     known = {key: value for key, value in config.items() if key in takes}
     if "algorithm_type" in known and not _takes_algorithm(made, known | dict(overrides)):
         del known["algorithm_type"]
-    return SchedulerSetting(name, known | dict(overrides), num_inference_steps, begin_index, mu)
+    settled = timing.settled({**base_config, **overrides})
+    config = known | dict(overrides)
+    return SchedulerSetting(name, config, num_inference_steps, begin_index, settled)
 
 
 def _takes_algorithm(made: Any, config: Mapping[str, Any]) -> bool:

@@ -21,7 +21,13 @@ import torch
 from torch import Tensor
 
 from sdbatch.errors import InputError, SchedulerNotLinearError
-from sdbatch.render.schedulers import SchedulerSetting, Walk, scheduler_setting, walk_scheduler
+from sdbatch.render.schedulers import (
+    SchedulerSetting,
+    Timing,
+    Walk,
+    scheduler_setting,
+    walk_scheduler,
+)
 
 MAX_HISTORY = 4
 MAX_COEFFICIENT = 1e3
@@ -80,7 +86,7 @@ def build_table(
     overrides: Mapping[str, Any],
     num_inference_steps: int,
     begin_index: int = 0,
-    mu: float | None = None,
+    timing: Timing = Timing(),  # noqa: B008  # frozen
 ) -> SolverTable:
     """Read a scheduler's coefficients off the real thing.
 
@@ -90,14 +96,14 @@ def build_table(
         overrides: Keys that win over it.
         num_inference_steps: As for `set_timesteps`.
         begin_index: First step that is run, for rows that begin in the middle.
-        mu: Shift for the row's resolution, for schedulers with dynamic shifting.
+        timing: How the family wants the steps to lie for the row's size.
 
     Raises:
         InputError: The class or a key is unknown, or the scheduler refuses the setting.
         SchedulerNotLinearError: It cannot be written as a table.
     """
     setting = scheduler_setting(
-        scheduler, base_config, overrides, num_inference_steps, begin_index, mu
+        scheduler, base_config, overrides, num_inference_steps, begin_index, timing
     )
     made = setting.make()
     times = tuple(float(t) for t in made.timesteps[begin_index:])

@@ -23,8 +23,9 @@ from sdbatch.errors import InputError, SchedulerNotLinearError
 from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import pack_table
 from sdbatch.render.device import use_threads
-from sdbatch.render.schedulers import SchedulerSetting, scheduler_setting
+from sdbatch.render.schedulers import SchedulerSetting, Timing, scheduler_setting
 from sdbatch.render.solver import SolverTable, build_table
+from sdbatch.render.waiting import Size, size_of
 
 KEPT = 512
 """Settings whose solver is kept; the one not used for longest leaves first."""
@@ -63,8 +64,8 @@ class _Refused:
     reason: str
 
 
-Asked = tuple[str, str, str, int]
-"""Scheduler, the model's configuration and the row's as JSON, steps."""
+Asked = tuple[str, str, str, int, Timing]
+"""Scheduler, the model's configuration and the row's as JSON, steps, and how they lie."""
 Found = Tabled | Untabled | _Refused
 
 
@@ -102,6 +103,7 @@ class Solvers:
 
     Args:
         scheduler_config: The model's own.
+        timing: (size, steps) to how the model's family wants them to lie.
         spent: Told the seconds that each setting took, on the thread that makes them.
     """
 
@@ -109,8 +111,10 @@ class Solvers:
         self,
         scheduler_config: Mapping[str, Any],
         spent: Callable[[float], None] = lambda _: None,
+        timing: Callable[[Size, int], Timing] = lambda _, __: Timing(),
     ) -> None:
         self._scheduler_config = scheduler_config
+        self._timing = timing
         self._config_text = json.dumps(dict(scheduler_config), sort_keys=True, default=str)
         self._spent = spent
 
@@ -137,11 +141,13 @@ class Solvers:
         Raises:
             InputError: Scheduler or configuration are unknown.
         """
-        return scheduler_setting(*self._settings(row))
+        name, config, overrides, steps, timing = self._settings(row)
+        return scheduler_setting(name, config, overrides, steps, timing=timing)
 
     def _asked(self, row: RenderRow) -> Asked:
         steps = row.num_inference_steps
-        return (row.scheduler, self._config_text, row.scheduler_config, steps)
+        timing = self._timing(size_of(row), steps)
+        return (row.scheduler, self._config_text, row.scheduler_config, steps, timing)
 
     def _future(self, row: RenderRow) -> Future[Found]:
         return SHELF.get(self._asked(row), lambda: self._make(row))
@@ -159,11 +165,11 @@ class Solvers:
     def _make(self, row: RenderRow) -> Found:
         started = time.perf_counter()
         try:
-            asked = self._settings(row)
+            name, config, overrides, steps, timing = self._settings(row)
             try:
-                table = build_table(*asked)
+                table = build_table(name, config, overrides, steps, timing=timing)
             except SchedulerNotLinearError:
-                setting = scheduler_setting(*asked)
+                setting = scheduler_setting(name, config, overrides, steps, timing=timing)
                 return Untabled(setting, len(setting.make().timesteps))
             return Tabled(table, pack_table(table))
         except InputError as error:
@@ -171,9 +177,12 @@ class Solvers:
         finally:
             self._spent(time.perf_counter() - started)
 
-    def _settings(self, row: RenderRow) -> tuple[str, Mapping[str, Any], Mapping[str, Any], int]:
-        overrides = _overrides(row.scheduler_config)
-        return (row.scheduler, self._scheduler_config, overrides, row.num_inference_steps)
+    def _settings(
+        self, row: RenderRow
+    ) -> tuple[str, Mapping[str, Any], Mapping[str, Any], int, Timing]:
+        overrides, steps = _overrides(row.scheduler_config), row.num_inference_steps
+        timing = self._timing(size_of(row), steps)
+        return (row.scheduler, self._scheduler_config, overrides, steps, timing)
 
 
 def _overrides(text: str) -> Mapping[str, Any]:

@@ -16,17 +16,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdbatch.errors import ModelError, RenderError
-from sdbatch.records import RenderEnv, Speed
+from sdbatch.model_specs import RenderEnv, Speed
 from sdbatch.render.device import is_out_of_memory
 from sdbatch.render.pointwise import convolve_tokens
 
@@ -42,6 +42,9 @@ NO_KERNEL = ("No viable backend", "No available kernel")
 """What torch says when it is allowed no kernel that would do."""
 
 FP8 = "fp8"
+
+TRITON = {"cuda": ("triton",), "xpu": ("triton-xpu", "pytorch-triton-xpu", "triton")}
+"""Packages that torch compiles with, by kind of device; elsewhere a C++ compiler does it."""
 
 MAX_VARIANTS = 1024
 """Shapes one block's code may be compiled for; torch's own limit of 8 is that of accidents."""
@@ -117,14 +120,17 @@ def _kernel(name: str) -> Iterator[None]:
         raise
 
 
-def apply_switches(speed: Speed, unet: Any, vae: Any, model: str) -> Passes:
-    """Change a model in place, on its device, to what the switches say.
+def apply_switches(
+    speed: Speed, unet: Any, vae: Any, model: str, device: torch.device | None = None
+) -> Passes:
+    """Change a model in place to what the switches say.
 
     Args:
         speed: The switches.
         unet: diffusers' denoiser.
         vae: diffusers' autoencoder.
         model: What messages call it.
+        device: Where it computes; None for where it lies.
 
     Returns:
         What every call of the denoiser is to be surrounded with.
@@ -132,21 +138,31 @@ def apply_switches(speed: Speed, unet: Any, vae: Any, model: str) -> Passes:
     Raises:
         ModelError: The model or this machine cannot do it.
     """
+    device = device or unet.device
     torch.backends.cuda.matmul.allow_tf32 = speed.tf32
     torch.backends.cudnn.allow_tf32 = speed.tf32
     if speed.attention == "sdpa":
-        unet.set_attn_processor(AttnProcessor2_0())
+        plain = (AttnProcessor, AttnProcessor2_0)  # others belong to their model's architecture
+        found = unet.attn_processors.items()
+        unet.set_attn_processor(
+            {name: AttnProcessor2_0() if type(one) in plain else one for name, one in found}
+        )
     if speed.fuse_qkv:
         _fuse(unet, model)
-    if channels_last(speed, unet.device.type):
+    if channels_last(speed, device.type):
         for part in (unet, vae):
             torch.nn.Module.to(part, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if part.device.type == "cpu":
+            if device.type == "cpu":
                 convolve_tokens(part)
     if FP8 in speed.lossy.split(","):
+        if device.type == "mps":
+            raise ModelError("render.lossy: fp8: Apple's GPUs have no such numbers, leave it out")
         unet.enable_layerwise_casting(torch.float8_e4m3fn, unet.dtype)
     if speed.compile:
-        find_compiler(unet.device)
+        find_compiler(device)
+        if not getattr(unet, "_repeated_blocks", ()):
+            reason = f"diffusers names no blocks of {type(unet).__name__} for it, leave it out"
+            raise ModelError(f"model {model}: render.compile: {reason}")
         try:
             unet.compile_repeated_blocks(fullgraph=True, dynamic=False)
         except ValueError as error:
@@ -155,10 +171,15 @@ def apply_switches(speed: Speed, unet: Any, vae: Any, model: str) -> Passes:
 
 
 def _fuse(unet: Any, model: str) -> None:
+    if getattr(unet.config, "dual_attention_layers", ()):  # as in SD 3.5 medium
+        reason = "diffusers cannot fuse a dual attention, leave the switch out"
+        raise ModelError(f"model {model}: render.fuse_qkv: {reason}")
     try:
         unet.fuse_qkv_projections()
     except (AttributeError, ValueError) as error:
         raise ModelError(f"model {model}: render.fuse_qkv: {one_line(error)}") from error
+    if not any(getattr(part, "fused_projections", False) for part in unet.modules()):
+        raise ModelError(f"model {model}: render.fuse_qkv: no layer of it can be fused")
     unet.requires_grad_(False)  # the new layers
 
 
@@ -198,11 +219,13 @@ def find_compiler(device: torch.device) -> str:
     Raises:
         ModelError: It is not installed.
     """
-    if device.type == "cuda":
-        try:
-            return f"triton {version('triton')}"
-        except PackageNotFoundError as error:
-            raise ModelError("render.compile: Triton is not installed, leave it out") from error
+    if device.type == "mps":
+        raise ModelError("render.compile: not for Apple's GPUs in this version, leave it out")
+    for name in TRITON.get(device.type, ()):
+        with suppress(PackageNotFoundError):
+            return f"triton {version(name)}"
+    if device.type in TRITON:
+        raise ModelError("render.compile: Triton is not installed, leave it out")
     command = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     found = shutil.which(command)
     if found is None:

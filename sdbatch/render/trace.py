@@ -5,8 +5,9 @@ the last picture is the one a run gives, bit for bit. An observer stands before 
 model; lanes know nothing of it, and a run never meets it.
 
 Whatever the scheduler, a model of this kind is given `s * picture + n * noise` with
-`s^2 + n^2 = 1` and says what the noise is (or the picture, or a mix of both). So from
-every call one can tell which finished picture the model had in mind.
+`s^2 + n^2 = 1`, or `s + n = 1` if it is a flow's, and says what the noise is (or the picture, or
+a mix of both, or the way between them). So from every call one can tell which finished picture
+the model had in mind.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sdbatch.records import RenderRow
 from sdbatch.render.denoiser import LaneRow, NoiseModel
 from sdbatch.render.flow import Room
 from sdbatch.render.grouped import GroupedRow
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.renderer import LaneRenderer
 from sdbatch.results import RowFailure
 
@@ -77,6 +79,21 @@ class _Call:
     output: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Mix:
+    """What the model was given in a call: so much of the picture and so much noise.
+
+    Attributes:
+        share: Of noise, by variance.
+        kind: What it predicts, a key of `PREDICTIONS`.
+    """
+
+    share: float
+    picture: float
+    noise: float
+    kind: str
+
+
 class _Watched:
     """A noise model that writes down what it is asked about the one row in lanes."""
 
@@ -95,9 +112,19 @@ class _Watched:
         """Where it computes."""
         return self._model.device
 
-    def predict(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
+    @property
+    def num_numbers(self) -> int:
+        """Numbers of a row that the model is told."""
+        return self._model.num_numbers
+
+    def row_numbers(self, row: RenderRow) -> Sequence[float]:
+        """These numbers."""
+        return self._model.row_numbers(row)
+
+    def predict(self, inputs: LaneInputs) -> Tensor:
         """Answer as the model does; lanes of the row stand first, padding behind them."""
-        outputs = self._model.predict(latents, timesteps, embeds)
+        outputs = self._model.predict(inputs)
+        latents, timesteps, embeds = inputs.latents, inputs.timesteps, inputs.embeds
         missing = self._item.num_lanes - len(self._outputs)
         self._outputs += zip(embeds[:missing].clone(), outputs[:missing].clone(), strict=True)
         if len(self._outputs) == self._item.num_lanes:
@@ -114,7 +141,7 @@ class _Watched:
         if len(self._outputs) == 1:
             return mine
         other = next((o for _, o in self._outputs if o is not mine), mine)
-        return other + self._item.row.guidance_scale * (mine - other)
+        return other + self._item.row.cfg_scale * (mine - other)
 
 
 def trace_row(renderer: LaneRenderer, row: RenderRow, frames: int) -> RowTrace:
@@ -138,10 +165,10 @@ def trace_row(renderer: LaneRenderer, row: RenderRow, frames: int) -> RowTrace:
         done = lanes.run_pass()
     chosen = _spread(len(watched.calls), frames)
     with torch.inference_mode():
-        kept = [_kept_signal(renderer, row, watched.calls[step].timestep) for step in chosen]
+        mixes = [_mix(renderer, row, step, watched.calls[step].timestep) for step in chosen]
         foreseen = [
-            None if kind is None else _foreseen(watched.calls[step], *kind)
-            for step, kind in zip(chosen, kept, strict=True)
+            None if mix is None else _foreseen(watched.calls[step], mix)
+            for step, mix in zip(chosen, mixes, strict=True)
         ]
     seen = _decode(renderer, [watched.calls[step].latents for step in chosen])
     predicted = iter(_decode(renderer, [each for each in foreseen if each is not None]))
@@ -149,11 +176,11 @@ def trace_row(renderer: LaneRenderer, row: RenderRow, frames: int) -> RowTrace:
         Moment(
             step=step,
             timestep=watched.calls[step].timestep,
-            noise=None if kind is None else 1 - kind[0],
+            noise=None if mix is None else mix.share,
             seen=picture,
-            predicted=None if kind is None else next(predicted),
+            predicted=None if mix is None else next(predicted),
         )
-        for step, kind, picture in zip(chosen, kept, seen, strict=True)
+        for step, mix, picture in zip(chosen, mixes, seen, strict=True)
     ]
     (picture,) = _decode(renderer, [done[0].latents])
     return RowTrace(row, len(watched.calls), tuple(moments), picture, lanes.num_lanes)
@@ -166,13 +193,11 @@ def _spread(count: int, wanted: int) -> list[int]:
     return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
 
 
-def _kept_signal(
-    renderer: LaneRenderer, row: RenderRow, timestep: float
-) -> tuple[float, str] | None:
-    """Share of the picture in the model's input, by variance, and what the model predicts.
+def _mix(renderer: LaneRenderer, row: RenderRow, step: int, timestep: float) -> _Mix | None:
+    """What the model was given in a call; None where the scheduler does not say.
 
     Between two trained timesteps the ratio of noise to picture is interpolated as the
-    schedulers do it, in its logarithm.
+    schedulers do it, in its logarithm. A flow's noise level is its scheduler's sigma.
     """
     try:
         scheduler = renderer.setting_of(row).make()
@@ -180,23 +205,28 @@ def _kept_signal(
         raise RenderError(f"this row cannot be drawn: {error}") from error
     shares = getattr(scheduler, "alphas_cumprod", None)
     kind = scheduler.config.get("prediction_type")
+    if row.scheduler.startswith("FlowMatch") or kind == FLOW:
+        sigma = float(scheduler.sigmas[step])
+        return _Mix(sigma**2 / (sigma**2 + (1 - sigma) ** 2), 1 - sigma, sigma, FLOW)
     if shares is None or kind not in PREDICTIONS:
         return None
     kept = np.clip(np.asarray(shares, dtype=np.float64), 1e-8, 1 - 1e-8)
     log_ratio = np.interp(timestep, np.arange(len(kept)), np.log((1 - kept) / kept))
-    return 1 / (1 + math.exp(log_ratio)), kind
+    kept_share = 1 / (1 + math.exp(log_ratio))
+    return _Mix(1 - kept_share, math.sqrt(kept_share), math.sqrt(1 - kept_share), kind)
 
 
-def _foreseen(call: _Call, kept: float, kind: str) -> Tensor:
+def _foreseen(call: _Call, mix: _Mix) -> Tensor:
     """The finished latents that the model had in mind."""
-    picture, noise = math.sqrt(kept), math.sqrt(1 - kept)
-    on_latents, on_output = PREDICTIONS[kind](picture, noise)
+    on_latents, on_output = PREDICTIONS[mix.kind](mix.picture, mix.noise)
     return on_latents * call.latents + on_output * call.output
 
 
+FLOW = "flow_prediction"
 PREDICTIONS: Mapping[str, Callable[[float, float], tuple[float, float]]] = {
     "epsilon": lambda picture, noise: (1 / picture, -noise / picture),
     "v_prediction": lambda picture, noise: (picture, -noise),
+    FLOW: lambda _picture, noise: (1.0, -noise),
     "sample": lambda _picture, _noise: (0.0, 1.0),
 }
 """What a model may predict, to the weights of its input and of its output in the picture."""

@@ -62,10 +62,9 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def prompts(self, syntax: str) -> list[str]:
-        """Prompts of the waiting rows that are read in this way, oldest first."""
-        rows = [row for row in self._rows if row.prompt_syntax == syntax]
-        return [prompt for row in rows for prompt in (row.prompt, row.negative_prompt)]
+    def rows(self, syntax: str) -> list[RenderRow]:
+        """The waiting rows whose prompts are read in this way, oldest first."""
+        return [row for row in self._rows if row.prompt_syntax == syntax]
 
     @property
     def next_kind(self) -> Kind | None:
@@ -84,6 +83,11 @@ class Waiting:
                 return
             self._kind_of(row, False)  # what takes long begins now
             self._rows.append(row)
+
+    def close(self) -> None:
+        """Ask the feed no more, and let go of the rows that wait."""
+        self.exhausted = True
+        self._rows.clear()
 
     def take(self, kind: Kind, wait: bool = True) -> RenderRow | None:
         """The oldest waiting row of that kind; None when the lanes should run dry instead.

@@ -15,6 +15,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sdbatch.errors import (
@@ -24,6 +25,7 @@ from sdbatch.errors import (
     ObjectNotFoundError,
     StorageError,
 )
+from sdbatch.remote import local_path
 from sdbatch.storage.http_fetch import HttpFetch, HttpRules
 from sdbatch.storage.store import Store, open_store
 
@@ -34,7 +36,7 @@ TIMEOUT_S = 30.0
 MAX_REDIRECTS = 5
 MAX_URI_CHARS = 4096
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")  # one letter is a drive's
 
 
 class InputFetcher:
@@ -107,7 +109,7 @@ class InputFetcher:
         if scheme in NETWORK or "::" in root:
             raise InputError(f"root {root}: name a local folder or a bucket")
         if scheme in LOCAL:
-            path = os.path.realpath(os.path.expanduser(root.removeprefix("file://")))
+            path = os.path.realpath(os.path.expanduser(local_path(root)))
             if not os.path.isdir(path):
                 raise InputError(f"root {root}: no such folder")
             self._folders.append(path)
@@ -119,10 +121,10 @@ class InputFetcher:
         """A regular file below a root, wherever its links lead."""
         if not self._folders or (scheme == "file" and not self._file):
             raise InputPictureError(uri, "is a local file, and this run allows none")
-        path = uri.removeprefix("file://")
+        path = local_path(uri)
         for root in self._folders:
             real = os.path.realpath(os.path.join(root, path))
-            if os.path.commonpath([root, real]) == root and os.path.exists(real):
+            if _is_below(real, root) and os.path.exists(real):
                 return self._read_file(uri, real)
         raise InputPictureError(uri, "is no file below the folders that this run allows")
 
@@ -196,6 +198,12 @@ class InputFetcher:
         if isinstance(answer[0], BaseException):
             raise answer[0]
         return answer[0]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    with suppress(ValueError):  # of another drive
+        return os.path.commonpath([folder, path]) == folder
+    return False
 
 
 def _scheme(uri: str) -> str:

@@ -38,6 +38,7 @@ GROUP = 256
 """Shards whose commit records lie in one folder, so that many can be listed at once."""
 
 _RUN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 _RUN_MARK = re.compile(rf"/appended/({_RUN.pattern})\.json$")
 _RUN_FOLDER = re.compile(rf"[a-z]+/run=({_RUN.pattern})/")
 _TOKEN = re.compile(r"[a-z0-9-]{1,80}")
@@ -71,9 +72,11 @@ def state_prefix(run: str) -> str:
     """Folder of everything of a run that is not the dataset itself.
 
     Raises:
-        InputError: The name is not made of letters, digits, dots, dashes and underscores, or is
-            `main` written otherwise, which many disks take for `main`.
+        InputError: The name is not made of letters, digits, dots, dashes and underscores, is
+            `main` written otherwise, which many disks take for `main`, or a device of Windows.
     """
+    if _DEVICE.fullmatch(run):
+        raise InputError(f"run name {run!r}: is a device on Windows, take another")
     if not _RUN.fullmatch(run):
         raise InputError(
             f"run name {run!r}: letters, digits and . _ - inside, at most 64, such as 20261122"

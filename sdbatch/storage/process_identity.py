@@ -15,6 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+PROC = Path("/proc/self/stat")
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
@@ -22,7 +26,8 @@ class ProcessIdentity:
 
     Attributes:
         boot_id: Of the running system and, in containers, of the pid namespace.
-        started: When the process began, in the kernel's ticks; empty when unknown.
+        started: When the process began, in the kernel's ticks, without /proc in seconds since
+            1970; empty when unknown.
     """
 
     host: str
@@ -45,23 +50,22 @@ def this_process() -> ProcessIdentity:
 def is_gone(process: ProcessIdentity, seen_from: ProcessIdentity) -> bool:
     """Whether it surely runs no more. False when it lives elsewhere or that is unknown."""
     same_system = (process.host, process.boot_id) == (seen_from.host, seen_from.boot_id)
-    # On Windows signal 0 is Ctrl-C, so nothing can be asked there without harm.
-    if not same_system or not process.boot_id or process.pid <= 0 or os.name == "nt":
+    if not same_system or not process.boot_id or process.pid <= 0:
         return False
-    try:
-        os.kill(process.pid, 0)
-    except ProcessLookupError:
+    if not psutil.pid_exists(process.pid):  # never by a signal: on Windows number 0 is Ctrl-C
         return True
-    except PermissionError:
-        return False
     started = _started(process.pid)
     if started is None:
-        return Path("/proc/self/stat").exists()  # it vanished since, or is a zombie
+        return PROC.exists()  # it vanished since, or is a zombie
     return bool(process.started) and started != process.started
 
 
 def _started(pid: int) -> str | None:
-    """Start time of a live process; None when it is gone, a zombie, or /proc is missing."""
+    """Start time of a live process; None when it is gone, a zombie, or may not be asked."""
+    if not PROC.exists():
+        with suppress(psutil.Error):
+            return f"{psutil.Process(pid).create_time():.2f}"
+        return None
     with suppress(OSError, IndexError):
         # The name in parentheses may hold anything, so fields are counted after it.
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()

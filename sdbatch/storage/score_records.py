@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sdbatch.errors import DamagedError, InputError, ObjectNotFoundError
-from sdbatch.records import ScorerSpec
+from sdbatch.model_specs import ScorerSpec
 from sdbatch.results import DataFile
 from sdbatch.storage import layout, score_layout
 from sdbatch.storage.record import PROTOCOL, read_current, to_line

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdbatch.errors import InputError
+from sdbatch.remote import is_url
 from sdbatch.storage.store import Store, open_store
 from sdbatch.transfer.ending import CARD_KEY
 from sdbatch.transfer.export import Export
@@ -193,6 +194,6 @@ def demand_local(spool: str | Path | None) -> Path | None:
     Raises:
         InputError: It is a URL: files are uploaded from a disk.
     """
-    if spool is not None and "://" in str(spool):
+    if spool is not None and is_url(str(spool)):
         raise InputError(f"--spool {spool}: name a folder of this machine")
     return None if spool is None else Path(spool)

@@ -13,9 +13,9 @@ from sdbatch.engine.request import scores_of
 from sdbatch.engine.session import Reporter
 from sdbatch.engine.signals import stop_on_signals
 from sdbatch.errors import InputError
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorer_facts import find_scorers
-from sdbatch.render.scorers import load_panel
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorer_facts import find_scorers
+from sdbatch.render.judges.scorers import load_panel
 from sdbatch.storage.runs import choose_runs
 from sdbatch.storage.score_records import score_names, scorer_of
 from sdbatch.storage.store import Store, open_store

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from sdbatch.dataset.disk import local_disk
 from sdbatch.errors import DamagedError
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorers import Panel, Value
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorers import Panel, Value
 from sdbatch.results import DataFile
 from sdbatch.storage import layout, score_layout
 from sdbatch.storage.commit import CommitRecord, RunFolder

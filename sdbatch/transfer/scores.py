@@ -26,8 +26,8 @@ from sdbatch.engine.daemon_pool import busy_threads
 from sdbatch.engine.driver_loop import Stop
 from sdbatch.errors import InputError
 from sdbatch.manifest.prompt_syntax import PLAIN
-from sdbatch.records import ScorerSpec
-from sdbatch.render.scorers import Panel, Value, plain_prompt
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.render.judges.scorers import Panel, Value, plain_prompt
 from sdbatch.storage.commit import CommitRecord, RunFolder
 from sdbatch.storage.score_records import ScoreFolder, claim_name
 from sdbatch.storage.store import Store

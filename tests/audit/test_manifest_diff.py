@@ -74,6 +74,20 @@ def test_one_scheduler_under_two_names_is_no_change(write):
     assert counts(diff(old, new)) == (0, 0, 1, 0)
 
 
+def test_one_micro_conditioning_in_two_spellings_is_no_change(write):
+    sizes = ['{"target_size": [9, 8], "original_size": [7, 6]}', '{"target_size": [9, 8]}', "{}"]
+    again = ['{"original_size":[7,6],"target_size":[9,8]}', '{"target_size":[9,7]}', None]
+    prompts = {"id": list("abc"), "prompt": list("abc")}
+
+    found = diff(
+        write("old", {**prompts, "micro_conditioning": sizes}),
+        write("new", {**prompts, "micro_conditioning": again}),
+    )
+
+    assert counts(found) == (0, 1, 2, 0)
+    assert found.columns == {"micro_conditioning": 1}
+
+
 def test_a_dataset_holds_what_its_manifest_asked_for_failures_too(write, tmp_path):
     path = write("rows", {"prompt": [f"p{i % 30}" for i in range(40)], "seed": [None] * 40})
     api.render(path, tmp_path / "out", **(INLINE | {"model": "fake:fail=0.3"}))

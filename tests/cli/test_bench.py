@@ -37,7 +37,7 @@ def test_lines_say_what_was_measured(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--arch", "sdxl", "--random-weights"], "this version cannot draw it yet"),
+        (["--arch", "flux", "--random-weights"], "its shapes do not ship"),
         (["--arch", "sd15"], "add --random-weights"),
         (["--model", "nosuch"], "neither known nor a diffusers folder"),
     ],

@@ -40,11 +40,14 @@ def test_schedulers_are_listed_for_machines():
         "variants": {},
         "kind": "diffusion",
         "way": "tabled",
+        "flow_models": False,
         "history": 1,
         "grouped_with": {"clip_sample": True, "thresholding": True},
         "reason": "",
     }
     assert found["FlowMatchEulerDiscreteScheduler"]["way"] == "unfit"
+    assert found["FlowMatchEulerDiscreteScheduler"]["flow_models"]
+    assert found["DPMSolverMultistepScheduler"]["flow_models"]
     assert "flow-matching" in found["FlowMatchEulerDiscreteScheduler"]["reason"]
 
 

@@ -13,8 +13,9 @@ from sdbatch.dataset.layouts import write_shard
 from sdbatch.dataset.protocol import ShardFiles
 from sdbatch.dataset.schema import dataset_schema
 from sdbatch.dataset.spool import Spool
+from sdbatch.model_specs import RenderEnv
 from sdbatch.output_specs import ImageSpec
-from sdbatch.records import ImageId, RenderEnv, RenderRow
+from sdbatch.records import ImageId, RenderRow
 from sdbatch.results import RenderedImage, RowFailure
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250, tzinfo=UTC)

@@ -76,8 +76,11 @@ def test_the_same_row_gives_the_same_bytes_and_the_same_pixels():
     st.floats(0, 1e6, width=32),
     st.sampled_from(SCHEDULERS),
     st.sampled_from(["plain", "a1111"]),
+    st.sampled_from(["", '{"crops_coords_top_left":[0,9],"original_size":[512,256]}']),
 )
-def test_a_picture_gives_its_whole_request_back(prompt, negative, seed, cfg, scheduler, syntax):
+def test_a_picture_gives_its_whole_request_back(
+    prompt, negative, seed, cfg, scheduler, syntax, micro
+):
     asked = replace(
         row(1),
         prompt=prompt,
@@ -87,6 +90,7 @@ def test_a_picture_gives_its_whole_request_back(prompt, negative, seed, cfg, sch
         scheduler=scheduler[0],
         scheduler_config=scheduler[1],
         prompt_syntax=syntax,
+        micro_conditioning=micro,
     )
     read = infotext_row(picture_metadata(asked, "infotext", "m", "r").infotext)
 
@@ -95,6 +99,7 @@ def test_a_picture_gives_its_whole_request_back(prompt, negative, seed, cfg, sch
     assert (read["seed"], read["width"], read["height"]) == (seed, 8, 4)
     assert np.float32(read["guidance_scale"]) == np.float32(cfg)
     assert read["prompt_syntax"] == syntax
+    assert read.get("micro_conditioning", "") == micro
     words = (read["scheduler"], read.get("schedule_type", ""), read.get("scheduler_config", ""))
     drawn = choose_scheduler(*words)
     assert (drawn.scheduler, drawn.config) == scheduler

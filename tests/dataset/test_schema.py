@@ -9,9 +9,11 @@ from sdbatch.dataset.schema import (
     RESERVED_COLUMNS,
     dataset_schema,
     errors_schema,
+    filtered_schema,
     metadata_schema,
     schema_bytes,
     schema_from_bytes,
+    spool_schema,
     user_fields,
 )
 from sdbatch.errors import InputError
@@ -80,6 +82,17 @@ USER = [
 
 def test_columns_and_types_of_data_never_change_unnoticed():
     assert [f"{field.name} {field.type}" for field in dataset_schema([])] == GOLDEN
+
+
+def test_guidance_beside_the_told_one_has_a_column_only_where_there_is_such():
+    schema = dataset_schema(USER, true_cfg=True)
+
+    for kind in (schema, errors_schema(schema), spool_schema(schema), filtered_schema(schema)):
+        place = kind.names.index("guidance_scale")
+        assert kind.field(place + 1) == pa.field("true_cfg_scale", pa.float32())
+    plain = [name for name in schema.names if name != "true_cfg_scale"]
+    assert plain == dataset_schema(USER).names
+    assert user_fields(schema) == user_fields(dataset_schema(USER))
 
 
 def test_user_columns_follow_in_their_order_with_frozen_types():

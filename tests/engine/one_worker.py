@@ -9,8 +9,8 @@ from sdbatch.engine.worker import Worker
 from sdbatch.errors import (
     StorageError,
 )
-from sdbatch.records import RenderSpec
-from sdbatch.render.model_facts import find_model
+from sdbatch.model_specs import RenderSpec
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.storage.layout import logs_prefix
 from sdbatch.storage.store import open_store
 

@@ -19,8 +19,9 @@ from sdbatch.engine.events import (
     WorkerReady,
 )
 from sdbatch.errors import StoreNotSharedError
+from sdbatch.model_specs import RenderEnv, RenderSpec
 from sdbatch.output_specs import ImageSpec
-from sdbatch.records import ManifestRef, RenderEnv, RenderSpec, RowDefaults, RunSpec, Shard
+from sdbatch.records import ManifestRef, RowDefaults, RunSpec, Shard
 
 RENDER = RenderSpec("m", "/nowhere/m", "rev", "auto", {}, 1)
 SPEC = RunSpec(

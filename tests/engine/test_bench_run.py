@@ -6,7 +6,8 @@ import pytest
 
 from sdbatch import api
 from sdbatch.engine.bench_report import Arithmetic, Spent, plain_rates, rates
-from sdbatch.errors import RenderError
+from sdbatch.errors import InputError, RenderError
+from sdbatch.render.memory import memory_need
 from sdbatch.render.renderer import LaneRenderer
 from sdbatch.results import RowFailure
 
@@ -96,3 +97,21 @@ def test_figures_are_medians_over_the_rounds():
     assert one.utilisation == 0.5
     assert one.phase_seconds == {"denoise": 1.5}
     assert plain_rates("diffusers one by one", 10, [2.0, 1.0, 4.0]).images_per_s == 5.0
+
+
+def test_a_model_is_measured_as_it_is_held_and_what_that_takes_is_expected():
+    asked = QUICK | {"rounds": 1, "arch": "shapes", "random_weights": True, "device": "cpu"}
+    whole, rooms = (api.bench(**asked, memory=memory) for memory in ("resident", "rooms"))
+
+    assert "swap" in rooms.measured[0].phase_seconds
+    assert "swap" not in whole.measured[0].phase_seconds
+    assert rooms.memory.expected < whole.memory.expected
+
+
+def test_a_way_of_holding_a_model_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(memory_need, "free_bytes", lambda _: 1000)
+
+    with pytest.raises(
+        InputError, match=r"shapes with --memory rooms needs 0\.\d GB, cpu has 0\.0"
+    ):
+        api.bench(memory="rooms", **QUICK)

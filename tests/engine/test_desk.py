@@ -22,10 +22,10 @@ from sdbatch.engine.worker import Worker
 from sdbatch.errors import (
     LocalDiskError,
 )
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.fake import FakeRenderer
-from sdbatch.render.model_facts import find_model
-from sdbatch.render.scorers import Panel
+from sdbatch.render.judges.scorers import Panel
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.local_store import LocalStore
 from sdbatch.storage.parts import Parts
@@ -209,6 +209,31 @@ def test_a_notice_long_enough_loses_nothing(job):
     assert len(kept) >= in_sight
 
 
+def test_a_drain_is_told_to_the_renderer_which_may_hold_rows_for_long(job, monkeypatch):
+    """As one that draws window by window: it gives nothing back until it is told to leave."""
+    told = threading.Event()
+
+    def render(self, rows):
+        feed = iter(rows)
+        taken = [next(feed) for _ in range(4)]
+        assert told.wait(20.0)
+        yield self._draw(taken[0], 8)
+
+    monkeypatch.setattr(FakeRenderer, "render", render)
+    monkeypatch.setattr(FakeRenderer, "leave", lambda _: told.set())
+    worker, _ = ready_worker(job)
+    worker.offer(lease(job, 0))
+    seen = []
+    for event in worker.work(job.spec):
+        seen.append(event)
+        if isinstance(event, Pulse) and event.in_flight == 4:
+            worker.drain()
+
+    assert seen[-1] == LeaseReturned("w0", 0)
+    (part,) = Parts(open_store(job.spec.output)).list(0)
+    assert len(part.images) == 1
+
+
 def shard_files(disk):
     """Parquet files below a folder from which others delete meanwhile."""
     return [name for _, _, names in os.walk(disk) for name in names if name.endswith(".parquet")]
@@ -235,9 +260,9 @@ def test_the_files_of_a_committed_shard_leave_the_local_disk(job, tmp_path, monk
 LOADED = """
 import sys, time
 from tests.engine.test_worker import Worker
-from sdbatch.records import RenderSpec
-from sdbatch.render.model_facts import find_model
-from sdbatch.render.scorers import Panel
+from sdbatch.model_specs import RenderSpec
+from sdbatch.render.weights.model_facts import find_model
+from sdbatch.render.judges.scorers import Panel
 
 worker, facts = Worker("w0", sys.argv[1], {}, 1.0), find_model("fake")
 worker.load(RenderSpec("fake", facts.path, facts.revision, "auto", {}, 1), ((64, 64),), "t")

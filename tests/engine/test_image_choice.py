@@ -86,7 +86,7 @@ def test_a_lossy_picture_of_something_else_is_told_by_replay(manifest, tmp_path,
                 image.pixels[3:9, 5:20] ^= 255
                 yield image
 
-    monkeypatch.setattr(module, "load_planned", lambda spec, model: Other(spec, ()))
+    monkeypatch.setattr(module, "load_planned", lambda spec, *_: Other(spec, ()))
     (picture,) = api.open_dataset(tmp_path / "out").replay([2]).pictures
 
     assert not picture.equal

@@ -146,7 +146,7 @@ def test_hooks_pass_everything_on_and_notes_of_events_are_not_written_twice():
 
 def _engine_input(heard=None):
     from sdbatch.engine.driver_loop import EngineInput, Stop
-    from sdbatch.records import RenderSpec
+    from sdbatch.model_specs import RenderSpec
 
     tell = (heard if heard is not None else []).append
     return EngineInput(

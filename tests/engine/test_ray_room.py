@@ -131,3 +131,31 @@ def test_the_fake_model_takes_no_gpu_from_anybody(nodes, tmp_path):
 
 def test_the_promised_number_is_never_zero(nodes, tmp_path):
     assert room(tmp_path, address=None)[0].workers == 1
+
+
+def drawing(device):
+    """A real model on that device."""
+    return replace(RENDER, model_path="/models/m", device=device)
+
+
+def test_a_run_on_the_cpu_takes_no_gpu_from_anybody(nodes, tmp_path):
+    nodes.add("a", CPU=8.0, GPU=2.0)
+    here, notes = room(tmp_path, render=drawing("cpu"), cpu_threads=2)
+
+    assert (here.gpus_each, here.workers, here.waits_for) == (0, 4, "workers")
+    assert notes == []
+
+
+def test_an_apple_gpu_takes_one_worker(nodes, tmp_path, monkeypatch):
+    nodes.add("a", CPU=8.0)
+    asked, notes = room(tmp_path, address=None, render=drawing("mps"), workers=4)
+    assert (asked.workers, asked.gpus_each) == (1, 0)
+    assert notes == ["4 workers wanted: 1, one for each Apple GPU"]
+
+    assert room(tmp_path, address=None, render=drawing("auto"))[0].workers == 8
+    monkeypatch.setattr(ray_room.sys, "platform", "darwin")
+    monkeypatch.setattr(ray_room.platform, "machine", lambda: "arm64")
+    assert room(tmp_path, address=None, render=drawing("auto"))[0].workers == 1
+    assert room(tmp_path, address=None, render=drawing("cpu"))[0].workers == 8
+    fake = replace(RENDER, model_path="fake:")
+    assert room(tmp_path, address=None, render=fake)[0].workers == 8  # drawn without torch

@@ -14,7 +14,7 @@ from PIL import Image
 from sdbatch import api
 from sdbatch.engine import replay as replay_module
 from sdbatch.errors import InputError, ModelError, StorageError
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.fake import FakeRenderer
 
 INLINE = {"engine": "inline", "size": "64x64", "shard_size": 4}
@@ -133,11 +133,11 @@ def test_a_failed_row_fails_again(half_failed):
     )
 
 
-def always_drawing(render, model):
+def always_drawing(render, *_):
     return FakeRenderer(RenderSpec("fake", "fake:", "", "auto", {}, 1), ())
 
 
-def always_failing(render, model):
+def always_failing(render, *_):
     return FakeRenderer(RenderSpec("fake", "fake:fail=1", "", "auto", {}, 1), ())
 
 

@@ -80,6 +80,7 @@ def test_the_same_prompts_find_the_same_folder_and_others_another():
     assert folder("a", "b") == folder("a", "b", workers=2)
     assert folder("a", "b") != folder("b", "a")
     assert folder("a", seed=1) != folder("a", seed=2)
+    assert len({folder("a"), folder("a", vae="one"), folder("a", vae="two")}) == 3
 
 
 def test_free_form_keys_may_be_set_one_by_one():

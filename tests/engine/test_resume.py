@@ -7,7 +7,7 @@ import pytest
 
 from sdbatch import api
 from sdbatch.errors import DamagedError, PlanChangedError
-from sdbatch.records import Speed
+from sdbatch.model_specs import Speed
 from sdbatch.render import fake
 from sdbatch.render.fake import FakeRenderer
 from sdbatch.storage.store import open_store

@@ -9,7 +9,7 @@ import pytest
 
 from sdbatch import api
 from sdbatch.errors import InputError, JobError, ModelError, PlanChangedError
-from sdbatch.render.fake_scorer import fake_score
+from sdbatch.render.judges.fake_scorer import fake_score
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.layout import logs_prefix
 from sdbatch.storage.store import open_store

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from sdbatch.engine import scoring as scoring_module
 from sdbatch.engine.commit_shard import Ledger
 from sdbatch.engine.scoring import Scoring
-from sdbatch.records import RenderRow, ScorerSpec
-from sdbatch.render.fake_scorer import fake_score
+from sdbatch.model_specs import ScorerSpec
+from sdbatch.records import RenderRow
+from sdbatch.render.judges.fake_scorer import fake_score
+from sdbatch.render.judges.scorers import Panel, load_panel
 from sdbatch.render.protocol import Counters
-from sdbatch.render.scorers import Panel, load_panel
 from sdbatch.results import RenderedImage, RowFailure
 
 

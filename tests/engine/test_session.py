@@ -63,3 +63,18 @@ def test_progress_and_rate_count_pictures_that_are_drawn(manifest, tmp_path, mon
     assert (last.images, last.done, last.shards, last.shards_done) == (4, 4, 3, 3)
     assert len(drawn) == 4
     assert summary.images_per_s > 0
+
+
+def test_what_a_renderer_finds_out_while_it_draws_is_said_once(
+    manifest, tmp_path, monkeypatch, report
+):
+    real = FakeRenderer._draw
+
+    def draw(self, row, lanes):
+        self.notes = ("on loading", "while drawing")
+        return real(self, row, lanes)
+
+    monkeypatch.setattr(FakeRenderer, "_draw", draw)
+    api.render(manifest(20), tmp_path / "out", model="fake", shard_size=5, report=report, **INLINE)
+
+    assert report.lines.count("w0: while drawing") == 1

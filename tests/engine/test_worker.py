@@ -20,9 +20,9 @@ from sdbatch.errors import (
     ModelError,
     StoreNotSharedError,
 )
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.fake import FakeRenderer
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.model_facts import find_model
 from sdbatch.results import RowFailure
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.parts import Parts

@@ -27,6 +27,14 @@ def test_the_hash_of_a_row_is_the_same_for_ever():
     assert content_hash(row) == "7317353f654ec3b7f7ea057ca590981a"
 
 
+def test_guidance_that_changes_nothing_is_no_part_of_what_a_row_says():
+    """It was not read once, so rows that say it keep their seeds."""
+    plain = content_hash({"prompt": "a red circle"})
+
+    assert content_hash({"prompt": "a red circle", "true_cfg_scale": 1.0}) == plain
+    assert content_hash({"prompt": "a red circle", "true_cfg_scale": 2.0}) != plain
+
+
 @settings(deadline=None, max_examples=40)
 @given(row=ROW, order=st.randoms())
 def test_any_permutation_of_columns_has_the_same_content(row, order):

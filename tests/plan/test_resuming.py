@@ -36,7 +36,8 @@ def test_defaults_accept_what_stands_and_say_so(resolved):
 
 def test_all_explicit_differences_are_refused_together(resolved):
     before = stored(resolved(("--steps", {"defaults.num_inference_steps": 9})))
-    now = resolved(("flags", {"defaults.num_inference_steps": 10, "seed": 3, "limit": 7}))
+    now = resolved(("flags", {"defaults.num_inference_steps": 10, "seed": 3, "limit": 7,
+                               "render.lossy": "fp8"}))  # fmt: skip
 
     with pytest.raises(PlanChangedError) as caught:
         resume(before, now, "out")
@@ -45,6 +46,7 @@ def test_all_explicit_differences_are_refused_together(resolved):
         ("defaults.num_inference_steps", "9", "10"),
         ("seed", "0", "3"),
         ("limit", "none", "7"),
+        ("render.lossy", "none", "fp8"),
     }
 
 

@@ -23,6 +23,7 @@ rows = st.fixed_dictionaries(
         "width": st.sampled_from([None, 64, 512]),
         "num_inference_steps": st.sampled_from([None, 4, 30]),
         "guidance_scale": st.sampled_from([None, 1.0, 7.1]),
+        "true_cfg_scale": st.sampled_from([None, 1.0]),
         "scheduler": st.sampled_from([None, "Euler a", "dpmpp_2m_karras", "DDIM"]),
         "scheduler_config": st.sampled_from([None, "", '{"eta": 0.5}']),
         "num_images_per_prompt": st.sampled_from([None, 1, 3]),

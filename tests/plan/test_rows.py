@@ -6,7 +6,14 @@ import pytest
 
 from sdbatch.errors import ManifestError
 from sdbatch.manifest.content import content_hash
-from sdbatch.plan.rows import Resolving, group_of, resolve_or_fail, resolve_rows, rows_of_shard
+from sdbatch.plan.rows import (
+    Resolving,
+    group_of,
+    hash_of,
+    resolve_or_fail,
+    resolve_rows,
+    rows_of_shard,
+)
 from sdbatch.records import Shard
 
 
@@ -182,6 +189,24 @@ def test_a_plain_row_is_called_what_it_was_before_there_was_a_choice(how):
     (stated,) = resolve({"prompt": ["a"], "seed": [1], "prompt_syntax": ["plain"]}, how)
 
     assert row.row_hash == stated.row_hash == "ef043492f5e0cc366e7f6615eae1aa21"
+
+
+def test_guidance_beside_the_told_one_is_asked_of_such_models_alone(how):
+    table = {"prompt": ["a"] * 2, "seed": [1] * 2, "true_cfg_scale": [1.0, None]}
+    told = replace(how, defaults=replace(how.defaults, true_cfg_scale=3.0))
+
+    plain, rows = resolve(table, how), resolve(table, told)
+
+    assert {row.row_hash for row in plain} == {"ef043492f5e0cc366e7f6615eae1aa21"}
+    assert [row.true_cfg_scale for row in plain] == [None, None]
+    assert [(row.true_cfg_scale, row.guided) for row in rows] == [(1.0, False), (3.0, True)]
+    assert len({row.row_hash for row in (*plain, *rows)}) == 3
+    assert [hash_of(row, told.model_revision) for row in rows] == [row.row_hash for row in rows]
+
+
+def test_an_unchecked_row_that_asks_another_model_for_it_is_refused(how):
+    with pytest.raises(ManifestError, match=r"row 0, column 'true_cfg_scale': 2: .*guidance_scale"):
+        resolve({"prompt": ["a"], "true_cfg_scale": [2.0]}, how)
 
 
 def test_the_syntax_of_a_prompt_is_part_of_its_request(how):

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from sdbatch.errors import JobError
+from sdbatch.model_specs import Speed
 from sdbatch.plan.settings import row_defaults, speed_switches
-from sdbatch.records import Speed
 
 
 def test_precedence_is_last_layer_then_model_then_default(resolved):

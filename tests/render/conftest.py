@@ -8,11 +8,12 @@ import diffusers
 import pytest
 import torch
 
-from sdbatch.records import ModelFacts, RenderSpec
+from sdbatch.model_specs import RenderSpec
+from sdbatch.records import ModelFacts
 from sdbatch.render.loading import load_renderer
-from sdbatch.render.model_facts import find_model
 from sdbatch.render.renderer import LaneRenderer
 from sdbatch.render.schedulers import scheduler_setting
+from sdbatch.render.weights.model_facts import find_model
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ class Culprit:
     def __init__(self, model, marked, error):
         self._model, self._marked, self._error = model, marked, error
         self.channels, self.device = model.channels, model.device
+        self.num_numbers, self.row_numbers = model.num_numbers, model.row_numbers
         self.failed = 0
 
-    def predict(self, latents, timesteps, embeds):
-        if any(torch.equal(lane, self._marked) for lane in embeds):
+    def predict(self, inputs):
+        if any(torch.equal(lane, self._marked) for lane in inputs.embeds):
             self.failed += 1
             raise self._error
-        return self._model.predict(latents, timesteps, embeds)
+        return self._model.predict(inputs)
 
 
 class Forgetful:
@@ -26,9 +27,10 @@ class Forgetful:
     def __init__(self, model, times):
         self._model, self.times = model, times
         self.channels, self.device = model.channels, model.device
+        self.num_numbers, self.row_numbers = model.num_numbers, model.row_numbers
 
-    def predict(self, latents, timesteps, embeds):
+    def predict(self, inputs):
         if self.times:
             self.times -= 1
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return self._model.predict(latents, timesteps, embeds)
+        return self._model.predict(inputs)

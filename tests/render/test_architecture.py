@@ -12,42 +12,43 @@ from sdbatch.render.architecture import (
     find_architecture,
     folder_architecture,
 )
-from sdbatch.render.model_facts import find_model
+from sdbatch.render.weights.model_facts import find_model
 
 SHIPPED = Path(str(resources.files("sdbatch"))) / "render" / "architectures"
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "embeds", "scheduler"),
+    ("name", "size", "guidance", "scheduler"),
     [
-        ("sd15", (512, 512), (77, 768), "PNDMScheduler"),
-        ("sd21", (768, 768), (77, 1024), "DDIMScheduler"),
-        ("shapes", (64, 64), (32, 128), "DPMSolverMultistepScheduler"),
+        ("sd15", (512, 512), 7.5, "PNDMScheduler"),
+        ("sd21", (768, 768), 7.5, "DDIMScheduler"),
+        ("sdxl", (1024, 1024), 5.0, "EulerDiscreteScheduler"),
+        ("shapes", (64, 64), 3.0, "DPMSolverMultistepScheduler"),
     ],
 )
-def test_an_architecture_says_its_sizes_and_defaults(name, size, embeds, scheduler):
+def test_an_architecture_says_its_sizes_and_defaults(name, size, guidance, scheduler):
     found = find_architecture(name)
 
     assert (found.defaults.width, found.defaults.height) == size
-    assert found.embeds_shape == embeds
+    assert found.defaults.guidance_scale == guidance
     assert found.defaults.scheduler == scheduler
 
 
 def test_every_shipped_architecture_names_its_source():
     files = list(SHIPPED.glob("*.json"))
 
-    assert {path.stem for path in files} == {"sd15", "sd21"}
+    assert {path.stem for path in files} == {"sd15", "sd21", "sdxl"}
     for path in files:
         assert "huggingface.co/" in json.loads(path.read_text())["source"]
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
-def test_a_family_that_is_not_drawn_yet_is_refused_in_one_line(name):
+@pytest.mark.parametrize("name", ["sd3-medium", "flux", "sana"])
+def test_a_model_whose_shapes_do_not_ship_is_refused_in_one_line(name):
     with pytest.raises(ModelError) as caught:
         find_architecture(name)
 
     assert str(caught.value) == (
-        f"--arch {name}: this version cannot draw it yet, use sd15, sd21, shapes"
+        f"--arch {name}: its shapes do not ship, use sd15, sd21, sdxl, shapes"
     )
 
 
@@ -59,7 +60,7 @@ def test_an_unknown_architecture_names_the_nearest():
 def test_the_embedded_model_has_one_architecture_by_either_way(shapes):
     assert find_architecture("shapes") == folder_architecture("shapes", Path(shapes.path))
     assert find_architecture("shapes").defaults == find_model("shapes").defaults
-    assert architecture_names() == ["sd15", "sd21", "shapes"]
+    assert architecture_names() == ["sd15", "sd21", "sdxl", "shapes"]
 
 
 def test_a_folder_with_a_broken_configuration_is_refused(tmp_path):

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderSpec, Speed
+from sdbatch.model_specs import RenderSpec, Speed
 from sdbatch.render.deep_cache import CachedLanes, CachedUnet, cache_deeply
 from sdbatch.render.denoiser import Lanes
 from sdbatch.render.families.sd import SdUnet
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.loading import load_renderer
 from tests.render.drawing import latents_of, make_row, pictures, relative_error
 
@@ -98,12 +99,13 @@ def test_a_row_as_short_as_its_first_step_is_drawn_as_without_the_switch(cached,
 def test_kept_features_stand_in_for_the_inner_layers(cached, renderer):
     row = make_row(0)
     item = renderer.prepare(row, [])
-    inputs = (torch.randn(4, 4, 8, 8), torch.full((4,), 500.0), item.conditional.expand(4, -1, -1))
+    embeds = item.conditional.expand(4, -1, -1)
+    inputs = LaneInputs(torch.randn(4, 4, 8, 8), torch.full((4,), 500.0), embeds)
     _, model, _ = cached.rooms
     with torch.inference_mode():
-        whole, features = model.predict_and_keep(*inputs)
-        outer = model.predict_outer(*inputs, features)
-        other = model.predict_outer(*inputs, torch.zeros_like(features))
+        whole, features = model.predict_and_keep(inputs)
+        outer = model.predict_outer(inputs, features)
+        other = model.predict_outer(inputs, torch.zeros_like(features))
 
     assert torch.equal(whole, outer)
     assert relative_error(other, whole) > 1e-3

@@ -10,6 +10,7 @@ import torch
 
 from sdbatch.render import device as device_module
 from sdbatch.render.device import keep_freed_memory
+from sdbatch.render.lane_inputs import LaneInputs
 
 pytestmark = pytest.mark.render
 
@@ -21,13 +22,13 @@ def test_a_pass_takes_again_the_memory_that_the_last_one_freed(load):
     renderer = load(p64x64=16)
     _, unet, _ = renderer.rooms
     embeds = renderer.text_encoder.encode([""])[0].embeds.expand(16, -1, -1)
-    inputs = torch.zeros(16, 4, 16, 16), torch.zeros(16), embeds
+    inputs = LaneInputs(torch.zeros(16, 4, 16, 16), torch.zeros(16), embeds)
     with torch.inference_mode():
         for _ in range(3):
-            unet.predict(*inputs)
+            unet.predict(inputs)
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
         for _ in range(PASSES):
-            unet.predict(*inputs)
+            unet.predict(inputs)
     pages = (resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before) / PASSES
 
     assert pages < 400 or platform.libc_ver()[0] != "glibc"

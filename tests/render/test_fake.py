@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.fake import Painted, fake_fails, fake_pixels, read_fake
 from sdbatch.render.loading import load_renderer
 from sdbatch.results import RowFailure

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from sdbatch.errors import DeviceMemoryError
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render import flow
+from sdbatch.render.loading import load_renderer
+from sdbatch.render.waiting import LOOK_AHEAD
 from tests.render.drawing import make_row, pictures
 
 pytestmark = pytest.mark.render
@@ -54,3 +57,23 @@ def test_the_second_time_is_the_last(renderer, short_of_memory):
 
     with pytest.raises(DeviceMemoryError, match="smaller --batch-size"):
         list(renderer.render([make_row(i) for i in range(4)]))
+
+
+def test_a_renderer_that_leaves_begins_no_row_that_it_has_only_looked_at(shapes):
+    renderer = load_renderer(
+        RenderSpec("shapes", shapes.path, shapes.revision, "auto", {"32x32": 2}, 1), []
+    )
+    pulled = []
+
+    def feed():
+        for index in range(60):
+            pulled.append(index)
+            yield make_row(index)
+
+    drawn = []
+    for result in renderer.render(feed()):
+        drawn.append(result.row.row_index)
+        renderer.leave()
+
+    assert len(pulled) >= LOOK_AHEAD  # so many were in sight, of which one was in the lanes
+    assert len(drawn) < LOOK_AHEAD  # one chunk that had been denoised, and the row in the lanes

@@ -79,7 +79,7 @@ class Card:
 def test_a_pass_and_a_decode_must_fit_beside_the_weights(monkeypatch, per_lane, decode, lanes):
     card = Card(monkeypatch, total=150.0, weights=50.0)
 
-    assert gpu_lanes(card.trial(per_lane, decode), torch.device("cpu")) == lanes
+    assert gpu_lanes(card.trial(per_lane, decode), torch.device("cuda")) == lanes
     assert lanes * per_lane <= USABLE * 100
 
 
@@ -87,7 +87,7 @@ def test_a_decode_that_never_fits_is_refused_before_the_run(monkeypatch):
     card = Card(monkeypatch, total=150.0, weights=50.0)
 
     with pytest.raises(DeviceMemoryError, match="one lane and the decoder"):
-        gpu_lanes(card.trial(1.0, 120.0), torch.device("cpu"))
+        gpu_lanes(card.trial(1.0, 120.0), torch.device("cuda"))
     assert card.tried == [2, 1]
 
 
@@ -98,7 +98,7 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_it(monkeypatch):
         raise RuntimeError("illegal instruction")
 
     with pytest.raises(RuntimeError, match="illegal instruction"):
-        gpu_lanes(broken, torch.device("cpu"))
+        gpu_lanes(broken, torch.device("cuda"))
 
 
 def test_memory_is_given_back_when_no_traceback_holds_it_any_more(monkeypatch):
@@ -110,7 +110,7 @@ def test_memory_is_given_back_when_no_traceback_holds_it_any_more(monkeypatch):
         raise torch.OutOfMemoryError(f"CUDA out of memory with {lanes} lanes")
 
     with pytest.raises(DeviceMemoryError):
-        gpu_lanes(hungry, torch.device("cpu"))
+        gpu_lanes(hungry, torch.device("cuda"))
 
 
 @pytest.mark.render
@@ -120,10 +120,11 @@ def test_a_trial_runs_a_full_pass_and_a_full_decode(renderer, monkeypatch):
 
     class Watched:
         channels, device = model.channels, model.device
+        num_numbers, row_numbers = model.num_numbers, model.row_numbers
 
-        def predict(self, latents, timesteps, embeds):
-            seen.append(tuple(latents.shape))
-            return model.predict(latents, timesteps, embeds)
+        def predict(self, inputs):
+            seen.append(tuple(inputs.latents.shape))
+            return model.predict(inputs)
 
     class Decoder:
         scale = decoder.scale

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from sdbatch.errors import ModelError
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.loading import load_renderer
 
 pytestmark = pytest.mark.render

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.architecture import find_architecture
 from sdbatch.render.plain_pipeline import PlainPipeline
 from sdbatch.render.random_model import load_random
@@ -58,3 +58,14 @@ def test_it_takes_random_weights_and_random_tokens_too():
     drawn = PlainPipeline(renderer, architecture.scheduler, 1).draw([make_row(0)], 1)
 
     assert np.abs(drawn[0].astype(int) - pictures(renderer.render([make_row(0)]))[0]).max() <= CLOSE
+
+
+def test_a_decoder_of_another_number_type_is_copied_in_that_of_the_denoiser():
+    spec = RenderSpec("shapes", "", "", "float32", {"32x32": 4}, 1)
+    architecture = find_architecture("shapes")
+    renderer = load_random(spec, architecture)
+    vae = renderer.components["vae"].to(torch.bfloat16)
+    (drawn,) = PlainPipeline(renderer, architecture.scheduler, 1).draw([make_row(0)], 1)
+
+    assert drawn.shape == (32, 32, 3)
+    assert vae.dtype == torch.bfloat16

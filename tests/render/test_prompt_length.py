@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sdbatch.render.model_facts import find_model
 from sdbatch.render.prompt_length import prompt_lengths
+from sdbatch.render.weights.model_facts import find_model
 
 PROMPTS = ["", "a small red circle", "red " * 40, "It's a Red, BLUE & green   star! 123"]
 
@@ -49,3 +49,25 @@ def test_without_a_tokenizer_words_are_counted(shapes, tmp_path):
 
 def test_a_model_that_reads_no_prompts_cuts_none():
     assert prompt_lengths(find_model("fake"), PROMPTS) is None
+
+
+@pytest.mark.parametrize(
+    ("pipeline_class", "room"),
+    [
+        ("PixArtSigmaPipeline", 299),
+        ("PixArtAlphaPipeline", 119),
+        ("SanaPipeline", 298),
+        ("FluxPipeline", 255),  # a folder that does not say that it is told guidance
+        ("StableDiffusion3Pipeline", 75),  # a folder without its T5
+    ],
+)
+def test_every_family_reads_as_many_tokens_as_its_text_encoder(
+    shapes, tmp_path, pipeline_class, room
+):
+    model = replace(shapes, path=str(tmp_path), pipeline_class=pipeline_class)
+
+    assert prompt_lengths(model, ["word"]).room == room
+
+
+def test_of_a_pipeline_without_a_family_nobody_knows_how_much_it_reads(shapes):
+    assert prompt_lengths(replace(shapes, pipeline_class="AuraFlowPipeline"), PROMPTS) is None

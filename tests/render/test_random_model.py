@@ -4,31 +4,37 @@ import numpy as np
 import pytest
 import torch
 
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.architecture import find_architecture
-from sdbatch.render.random_model import RandomTokenizer, load_random, make_modules
+from sdbatch.render.random_model import (
+    RandomTokenizer,
+    count_parameters,
+    load_random,
+    make_rooms,
+)
 from tests.render.drawing import make_row, pictures
 
 META = torch.device("meta")
 
 
 @pytest.mark.parametrize(
-    ("name", "text_encoder", "unet", "vae"),
+    ("name", "texts", "unet"),
     [
-        ("sd15", 123_060_480, 859_520_964, 83_653_863),
-        ("sd21", 340_387_840, 865_910_724, 83_653_863),
+        ("sd15", {"text_encoder": 123_060_480}, 859_520_964),
+        ("sd21", {"text_encoder": 340_387_840}, 865_910_724),
+        ("sdxl", {"text_encoder": 123_060_480, "text_encoder_2": 694_659_840}, 2_567_463_684),
     ],
 )
-def test_an_architecture_has_the_parameters_of_the_published_model(name, text_encoder, unet, vae):
-    modules = make_modules(find_architecture(name), META, torch.float32)
+def test_an_architecture_has_the_parameters_of_the_published_model(name, texts, unet):
+    rooms = make_rooms(find_architecture(name), META, torch.float32)
 
-    assert modules.counts() == {"text_encoder": text_encoder, "unet": unet, "vae": vae}
+    assert count_parameters(rooms) == texts | {"unet": unet, "vae": 83_653_863}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_weights_are_made_in_the_number_format_that_was_asked_for(dtype):
-    modules = make_modules(find_architecture("shapes"), torch.device("cpu"), dtype)
-    parts = (modules.text_encoder, modules.unet, modules.vae)
+    rooms = make_rooms(find_architecture("shapes"), torch.device("cpu"), dtype)
+    parts = [rooms.components[name] for name in ("text_encoder", "unet", "vae")]
 
     assert {weight.dtype for part in parts for weight in part.parameters()} == {dtype}
     assert torch.get_default_dtype() == torch.float32
@@ -38,7 +44,7 @@ def test_making_weights_leaves_the_random_numbers_of_the_process_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    make_modules(find_architecture("shapes"), torch.device("cpu"), torch.float32)
+    make_rooms(find_architecture("shapes"), torch.device("cpu"), torch.float32)
 
     assert torch.equal(torch.rand(3), expected)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sdbatch.errors import InputError
+from sdbatch.render.schedulers import Timing
 from sdbatch.render.solver import build_table
 
 STEPS = 6
@@ -165,7 +166,7 @@ def test_a_sigma_option_is_not_passed_over_in_silence(option):
 
 @pytest.mark.parametrize(("name", "overrides", "mu"), FLOW)
 def test_a_table_follows_the_shift_of_a_flow(name, overrides, mu, monkeypatch):
-    table = build_table(name, {}, overrides, STEPS, mu=mu)
+    table = build_table(name, {}, overrides, STEPS, timing=Timing(mu))
 
     assert_alike(table, Run(name, overrides, monkeypatch, mu=mu))
 
@@ -177,16 +178,24 @@ def test_a_shift_changes_the_table():
     assert shifted.t[1] > plain.t[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "overrides", "mu", "text"),
-    [
-        ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, None, "mu"),
-        ("DDIMScheduler", {}, 0.5, "mu"),
-    ],
-)
-def test_a_shift_that_is_missing_or_unknown_is_an_input_error(name, overrides, mu, text):
-    with pytest.raises(InputError, match=f"refuses 6 steps: .*{text}"):
-        build_table(name, {}, overrides, STEPS, mu=mu)
+def test_a_shift_that_is_missing_is_an_input_error():
+    name, overrides = "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}
+
+    with pytest.raises(InputError, match=r"refuses 6 steps: .*mu"):
+        build_table(name, {}, overrides, STEPS)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_a_shift_changes_nothing_where_a_scheduler_does_not_shift(name):
+    assert build_table(name, {}, {}, STEPS, timing=Timing(0.5)) == build_table(name, {}, {}, STEPS)
+
+
+def test_noise_levels_of_a_family_stand_in_for_evenly_spaced_ones():
+    levels = (1.0, 0.9, 0.4, 0.1)
+    table = build_table("FlowMatchEulerDiscreteScheduler", {}, {}, 4, timing=Timing(None, levels))
+
+    assert table.t == pytest.approx([1000 * level for level in levels])
+    assert build_table("DDIMScheduler", SD, {}, 4, timing=Timing(None, levels)).steps == 4
 
 
 @pytest.mark.parametrize("begin", [2, 4])

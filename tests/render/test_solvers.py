@@ -31,9 +31,9 @@ def builds(monkeypatch):
     """Settings in the order in which their tables were built, and by which thread."""
     seen, real = [], solvers_module.build_table
 
-    def build(name, config, overrides, steps):
+    def build(name, config, overrides, steps, timing):
         seen.append((name, steps, threading.current_thread().name))
-        return real(name, config, overrides, steps)
+        return real(name, config, overrides, steps, timing=timing)
 
     monkeypatch.setattr(solvers_module, "build_table", build)
     return seen
@@ -71,9 +71,9 @@ def test_tables_are_built_on_their_own_thread_and_the_time_is_counted(builds):
 def test_ahead_of_time_nobody_waits(monkeypatch):
     gate, real = threading.Event(), solvers_module.build_table
 
-    def slow(*asked):
+    def slow(*asked, **options):
         assert gate.wait(30)
-        return real(*asked)
+        return real(*asked, **options)
 
     monkeypatch.setattr(solvers_module, "build_table", slow)
     solvers = Solvers(SD)
@@ -92,19 +92,20 @@ class Counting:
     def __init__(self, model):
         self._model, self.passes = model, 0
         self.channels, self.device = model.channels, model.device
+        self.num_numbers, self.row_numbers = model.num_numbers, model.row_numbers
 
-    def predict(self, *inputs):
+    def predict(self, inputs):
         self.passes += 1
-        return self._model.predict(*inputs)
+        return self._model.predict(inputs)
 
 
 def test_passes_go_on_while_a_table_is_built(renderer, spoil, monkeypatch):
     gate, real = threading.Event(), solvers_module.build_table
     model = spoil(Counting)
 
-    def slow(name, *rest):
+    def slow(name, *rest, **options):
         assert name != "LMSDiscreteScheduler" or gate.wait(30)
-        return real(name, *rest)
+        return real(name, *rest, **options)
 
     def feed():
         yield make_row(0, num_inference_steps=5)
@@ -137,10 +138,10 @@ def test_a_refused_setting_says_the_same_every_time(builds):
 def test_what_is_no_fault_of_the_setting_is_not_remembered(monkeypatch):
     real, left = solvers_module.build_table, [MemoryError("no memory")]
 
-    def build(*asked):
+    def build(*asked, **options):
         if left:
             raise left.pop()
-        return real(*asked)
+        return real(*asked, **options)
 
     monkeypatch.setattr(solvers_module, "build_table", build)
     solvers = Solvers(SD)

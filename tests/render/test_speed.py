@@ -14,8 +14,9 @@ import torch
 
 from sdbatch import api
 from sdbatch.errors import ModelError, PlanChangedError, RenderError
-from sdbatch.records import RenderSpec, Speed
+from sdbatch.model_specs import RenderSpec, Speed
 from sdbatch.render import speed as speed_module
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.loading import load_renderer
 from sdbatch.render.pointwise import PointwiseLinear
 from sdbatch.render.speed import KERNELS, find_compiler
@@ -278,7 +279,7 @@ def test_a_known_shape_that_would_be_compiled_again_ends_the_run(compiled):
     latents, times = torch.zeros(strange), torch.zeros(6)
 
     with torch.inference_mode(), pytest.raises(RenderError, match=r"render\.compile"):
-        unet.predict(latents, times, embeds)
+        unet.predict(LaneInputs(latents, times, embeds))
 
 
 def test_trials_of_other_shapes_compile_nothing(compiled):
@@ -288,7 +289,7 @@ def test_trials_of_other_shapes_compile_nothing(compiled):
     embeds = compiled.text_encoder.encode([""])[0].embeds
     counters.clear()
     with unet.passes.eager(), torch.inference_mode():
-        unet.predict(torch.zeros(3, 4, 8, 8), torch.zeros(3), embeds.expand(3, -1, -1))
+        unet.predict(LaneInputs(torch.zeros(3, 4, 8, 8), torch.zeros(3), embeds.expand(3, -1, -1)))
 
     assert counters["stats"]["unique_graphs"] == 0
     assert not any(shape[0] == 3 for shape in unet.passes._known)
@@ -312,7 +313,7 @@ def test_a_compiled_run_ends_in_a_dataset_that_says_so(small, tmp_path):
 def test_a_model_without_repeated_blocks_cannot_be_compiled(load_with, shapes, monkeypatch):
     monkeypatch.setattr(diffusers.UNet2DConditionModel, "_repeated_blocks", [])
 
-    with pytest.raises(ModelError, match=r"render\.compile: .*_repeated_blocks"):
+    with pytest.raises(ModelError, match=r"render\.compile: .* no blocks of UNet2DConditionModel"):
         load_with(Speed(compile=True))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sdbatch.errors import InputError
 from sdbatch.render.text_encoder import CHUNK, TextEncoder
 
 
 class CountingModel:
     """One token per letter, and a record of every batch."""
+
+    weighted, zero_negative = False, False
 
     def __init__(self):
         self.batches = []
@@ -22,6 +25,9 @@ class CountingModel:
     def embed(self, tokens):
         return tokens.float()[:, :, None].expand(-1, -1, 4)
 
+    def shape(self, num_chunks=1):
+        return (2 * num_chunks, 4)
+
 
 def test_equal_prompts_are_encoded_once():
     model = CountingModel()
@@ -31,6 +37,25 @@ def test_equal_prompts_are_encoded_once():
     encoder.encode(["b", "a"])
 
     assert model.batches == [["a", "b"] + [""] * (CHUNK - 2)]
+
+
+def test_weights_are_refused_where_the_model_reads_plain_prompts_only():
+    encoder = TextEncoder(CountingModel())
+
+    for ask in (encoder.num_chunks, lambda prompts, syntax: encoder.encode(prompts, (), syntax)):
+        with pytest.raises(InputError, match="a1111: this model reads plain prompts only"):
+            ask(["(red:1.2) star"], "a1111")
+
+
+def test_no_negative_prompt_is_zeros_only_where_the_family_says_so():
+    model = CountingModel()
+    (found,) = TextEncoder(model).encode(["a"])
+
+    assert TextEncoder(model).no_negative(found) is None
+    model.zero_negative = True
+    nothing = TextEncoder(model).no_negative(found)
+    assert nothing.embeds.shape == found.embeds.shape
+    assert not nothing.embeds.any()
 
 
 def test_every_call_of_the_model_has_one_shape():

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 
 from sdbatch.errors import NonFiniteError, RenderError
 from sdbatch.render import trace as trace_module
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.trace import trace_row
 from sdbatch.results import RenderedImage
 from tests.render.drawing import make_row, pictures
@@ -78,7 +79,7 @@ def walk_plainly(renderer, row, scheduler):
     x = torch.randn((1, unet.channels, *cells), generator=generator)
     with torch.inference_mode():
         for t in scheduler.timesteps:
-            output = unet.predict(x.repeat(2, 1, 1, 1), t.float().repeat(2), embeds)
+            output = unet.predict(LaneInputs(x.repeat(2, 1, 1, 1), t.float().repeat(2), embeds))
             guided = output[:1] + row.guidance_scale * (output[1:] - output[:1])
             used = guided if row.guided else output[1:]
             (x,) = scheduler.step(used, t, x, eta=0.0)
@@ -110,16 +111,22 @@ def test_a_scheduler_that_does_not_tell_shows_latents_only(renderer):
     assert all(moment.seen.shape == (32, 32, 3) for moment in traced.moments)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample", "flow_prediction"])
 def test_whatever_a_model_predicts_the_picture_is_found_in_it(kind):
     picture, noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     kept = 0.3
-    s, n = kept**0.5, (1 - kept) ** 0.5
-    said = {"epsilon": noise, "v_prediction": s * noise - n * picture, "sample": picture}[kind]
+    s, n = (kept, 1 - kept) if "flow" in kind else (kept**0.5, (1 - kept) ** 0.5)
+    said = {
+        "epsilon": noise,
+        "v_prediction": s * noise - n * picture,
+        "sample": picture,
+        "flow_prediction": noise - picture,
+    }[kind]
 
     call = trace_module._Call(500.0, s * picture + n * noise, said)
 
-    assert torch.allclose(trace_module._foreseen(call, kept, kind), picture)
+    mix = trace_module._Mix(1 - kept, s, n, kind)
+    assert torch.allclose(trace_module._foreseen(call, mix), picture)
 
 
 def test_a_row_that_cannot_be_drawn_says_why(renderer):

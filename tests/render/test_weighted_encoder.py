@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from sdbatch.manifest.prompt_syntax import A1111, MAX_CHUNKS
-from sdbatch.records import RenderSpec
+from sdbatch.model_specs import RenderSpec
 from sdbatch.render.loading import load_renderer
+from sdbatch.render.prompt_chunks import Frame
 from sdbatch.render.text_encoder import CHUNK, TextEncoder
-from sdbatch.render.weighted_encoder import WeightedEncoder, weighed
+from sdbatch.render.weighted_encoder import WeightedEncoder, weighed, weighed_chunk
 from sdbatch.results import RowFailure
 from tests.render.drawing import latents_of, make_row, pictures, relative_error
 from tests.render.test_prompt_chunks import ROOM, Letters
@@ -47,6 +48,19 @@ def test_weights_multiply_and_the_mean_is_restored():
     assert float(found.mean()) == pytest.approx(float(embeds.mean()))
     assert torch.allclose(found[1] / found[0], 2 * embeds[1] / embeds[0])
     assert weighed(embeds, (1.0, 1.0, 1.0)) is embeds
+
+
+def test_encoders_side_by_side_are_weighed_apart_and_pooled_rows_not_at_all():
+    chunk = torch.rand(4, 5) + 1  # three tokens of two encoders, and a pooled row
+    frame = Frame(0, 1, 1, -1, 3, widths=(2, 3), pooled_rows=1)
+    weights = (1.0, 2.0, 1.0)
+
+    found = weighed_chunk(chunk, weights, frame)
+
+    assert torch.equal(found[:3, :2], weighed(chunk[:3, :2], weights))
+    assert torch.equal(found[:3, 2:], weighed(chunk[:3, 2:], weights))
+    assert torch.equal(found[3], chunk[3])
+    assert not torch.allclose(found[:3], weighed(chunk[:3], weights))
 
 
 def test_shorter_prompts_go_on_with_empty_chunks():
@@ -234,10 +248,11 @@ def test_what_memory_is_tried_for_is_the_longest_prompt_of_the_run(shapes):
 
     class Watching:
         channels, device = model.channels, model.device
+        num_numbers, row_numbers = model.num_numbers, model.row_numbers
 
-        def predict(self, latents, timesteps, embeds):
-            seen.append(embeds.shape[1])
-            return model.predict(latents, timesteps, embeds)
+        def predict(self, inputs):
+            seen.append(inputs.embeds.shape[1])
+            return model.predict(inputs)
 
     long._noise_model = Watching()
     long.try_pass((32, 32))

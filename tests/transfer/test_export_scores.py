@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sdbatch.audit.pictures import shard_rows
-from sdbatch.records import ScorerSpec
+from sdbatch.model_specs import ScorerSpec
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.score_records import claim_name
 from sdbatch.storage.store import open_store

@@ -12,7 +12,7 @@ from sdbatch.audit.gc import collect_orphans
 from sdbatch.audit.pictures import committed_rows, shard_rows
 from sdbatch.audit.verify import verify
 from sdbatch.errors import DamagedError, InputError, JobError, ModelError, StorageError
-from sdbatch.render.fake_scorer import fake_score
+from sdbatch.render.judges.fake_scorer import fake_score
 from sdbatch.storage.commit import RunFolder
 from sdbatch.storage.score_records import ScoreFolder, score_names
 from sdbatch.storage.store import open_store

@@ -14,8 +14,10 @@ PREFIX = "a1111_"
 NAMES = {
     "Steps": "num_inference_steps",
     "CFG scale": "guidance_scale",
+    infotext.DISTILLED: "guidance_scale",
     "Schedule type": "schedule_type",
     "Scheduler config": "scheduler_config",
+    infotext.MICRO: "micro_conditioning",
 }
 SYNTAX = "Prompt syntax"
 """Names the syntax of prompts where it is not A1111's."""
@@ -41,6 +43,8 @@ def infotext_row(text: str) -> Row:
     for name, value in info.params.items():
         if name == named:
             row["scheduler"] = as_text(value)
+        elif name == "CFG scale" and infotext.DISTILLED in info.params:
+            put(row, "true_cfg_scale", value, name, PREFIX)
         else:
             _put(row, name, value)
     if info.rest:

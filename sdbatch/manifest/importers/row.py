@@ -20,7 +20,8 @@ Row = dict[str, Any]
 TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("seed", "width", "height", "num_inference_steps"), pa.int64()),
     **dict.fromkeys(("num_images_per_prompt", "clip_skip"), pa.int64()),
-    **dict.fromkeys(("guidance_scale", "strength", "upscale_factor"), pa.float64()),
+    **dict.fromkeys(("guidance_scale", "true_cfg_scale"), pa.float64()),
+    **dict.fromkeys(("strength", "upscale_factor"), pa.float64()),
 }
 """Types of the columns that are no text."""
 MORE = "source_more"

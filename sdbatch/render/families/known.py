@@ -20,14 +20,10 @@ class KnownModel:
     width: int | None = None
     height: int | None = None
     scheduler: str | None = None
+    scheduler_config: str = ""
 
 
 KNOWN: Mapping[str, KnownModel] = {
     "shapes": KnownModel(12, 3.0, 64, 64, "DPMSolverMultistepScheduler"),
 }
 """By the name a user gives; `shapes` comes with the package."""
-
-FAMILY_DEFAULTS: Mapping[str, tuple[str, KnownModel]] = {
-    "StableDiffusionPipeline": ("sd", KnownModel(50, 7.5)),
-}
-"""Pipeline class to the name of its family and what that family usually takes."""

@@ -7,13 +7,19 @@ own StableDiffusionPipeline, so a row's latents are the ones that pipeline compu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
+import diffusers
 import torch
+import transformers
 from torch import Tensor
 
+from sdbatch.records import RenderRow
+from sdbatch.render.families.rooms import Rooms, load_part
+from sdbatch.render.lane_inputs import LaneInputs
 from sdbatch.render.prompt_chunks import Frame
 from sdbatch.render.speed import Passes
 
@@ -31,6 +37,21 @@ class SdTextModel:
         config = self.text_encoder.config
         length = min(self.tokenizer.model_max_length, config.max_position_embeddings)
         return (length, config.hidden_size)
+
+    @property
+    def weighted(self) -> bool:
+        """Prompts may be weighted, as in A1111."""
+        return True
+
+    @property
+    def zero_negative(self) -> bool:
+        """An absent negative prompt is the empty text."""
+        return False
+
+    def shape(self, num_chunks: int = 1) -> tuple[int, int]:
+        """(rows, width) of a prompt of so many chunks."""
+        length, width = self.embeds_shape
+        return (num_chunks * length, width)
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, list[bool]]:
         """Tokens `[n, 2, length]` (ids and mask), and which prompts are longer than that."""
@@ -71,17 +92,54 @@ class SdTextModel:
         return embeds
 
 
+class Told(Protocol):
+    """What a UNet is told beside latents and times."""
+
+    @property
+    def num_numbers(self) -> int:
+        """N: how many numbers of a row."""
+        ...
+
+    def row_numbers(self, row: RenderRow) -> tuple[float, ...]:
+        """These N numbers."""
+        ...
+
+    def arguments(self, embeds: Tensor, numbers: Tensor) -> dict[str, Any]:
+        """Arguments of its call, from what room 1 packed `[L, rows, width]` and `[L, N]`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextOnly:
+    """The text is all that it is told."""
+
+    @property
+    def num_numbers(self) -> int:
+        """None."""
+        return 0
+
+    def row_numbers(self, row: RenderRow) -> tuple[float, ...]:  # noqa: ARG002  # a `Told`
+        """None."""
+        return ()
+
+    def arguments(self, embeds: Tensor, numbers: Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Embeddings as they are."""
+        return {"encoder_hidden_states": embeds}
+
+
 @dataclass(frozen=True, slots=True)
 class SdUnet:
     """Room 2's model: one call of the UNet for a whole pass.
 
     Attributes:
         passes: What every call is surrounded with.
+        told: What it is told beside latents and times.
         dtype: Number type it computes in; diffusers looks through all weights to find it.
     """
 
     unet: Any
     passes: Passes = field(default_factory=Passes)
+    told: Told = field(default_factory=TextOnly)
     dtype: torch.dtype = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,23 +156,27 @@ class SdUnet:
         device: torch.device = self.unet.device
         return device
 
-    def predict(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        """Model output `[L, C, h, w]` in float32.
+    @property
+    def num_numbers(self) -> int:
+        """N: how many numbers of a row it is told."""
+        return self.told.num_numbers
 
-        Args:
-            latents: Scaled input `[L, C, h, w]`, float32.
-            timesteps: `[L]`, float32.
-            embeds: Text embeddings `[L, length, width]`.
-        """
-        return self.call(self.unet, latents, timesteps, embeds)
+    def row_numbers(self, row: RenderRow) -> tuple[float, ...]:
+        """These N numbers."""
+        return self.told.row_numbers(row)
 
-    def call(self, unet: Any, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
+    def predict(self, inputs: LaneInputs) -> Tensor:
+        """Model output `[L, C, h, w]` in float32."""
+        return self.call(self.unet, inputs)
+
+    def call(self, unet: Any, inputs: LaneInputs) -> Tensor:
         """As `predict`, with a view of the UNet in its place."""
-        with self.passes.around((*latents.shape, embeds.shape[1])):
+        told = inputs.embeds.to(self.dtype), inputs.numbers.to(self.dtype)
+        with self.passes.around((*inputs.latents.shape, inputs.embeds.shape[1])):
             output: Tensor = unet(
-                latents.to(self.dtype),
-                timesteps,
-                encoder_hidden_states=embeds.to(self.dtype),
+                inputs.latents.to(self.dtype),
+                inputs.timesteps,
+                **self.told.arguments(*told),
                 return_dict=False,
             )[0]
         return output.float()
@@ -133,6 +195,32 @@ class SdVae:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[n, 3, H, W]` around [-1, 1] in float32, from latents `[n, C, h, w]`."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        pictures: Tensor = self.vae.decode(scaled, return_dict=False)[0]
+        scaled = latents / self.vae.config.scaling_factor
+        if self.vae.config.shift_factor:
+            scaled = scaled + self.vae.config.shift_factor
+        pictures: Tensor = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0]
         return pictures.float()
+
+
+PARTS: Mapping[str, Any] = {
+    "text_encoder": transformers.CLIPTextModel,
+    "unet": diffusers.UNet2DConditionModel,
+    "vae": diffusers.AutoencoderKL,
+}
+"""Models by their folder."""
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms:
+    """Fill the rooms from a diffusers folder."""
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(
+        str(folder / "tokenizer"), local_files_only=True
+    )
+    made = {part: load_part(kind, folder, part, device, dtype) for part, kind in PARTS.items()}
+    return join(tokenizer, **made)
+
+
+def join(tokenizer: Any, text_encoder: Any, unet: Any, vae: Any) -> Rooms:
+    """Fill the rooms with parts that lie on their device, wherever they came from."""
+    components = {"tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "vae": vae}
+    text = SdTextModel(tokenizer, text_encoder)
+    return Rooms(text, SdUnet(unet), SdVae(vae), components)

@@ -1,0 +1,1 @@
+"""Models that say something of finished pictures."""

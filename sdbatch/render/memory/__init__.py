@@ -1,0 +1,1 @@
+"""Which weights lie on the device, and when: all, one room at a time, or layer by layer."""

@@ -1,0 +1,1 @@
+"""Whole pipelines of diffusers, for models that fill no three rooms."""
